@@ -1,0 +1,47 @@
+"""The names that programs import from caffe._caffe, which in BVLC Caffe is the compiled module."""
+
+from . import layer_types  # noqa: F401  registers the types that layer_type_list names
+from .blob import Blob, BlobVec, BoolVec, IntVec, RawBlobVec, StringVec
+from .device import set_device, set_mode_cpu, set_mode_gpu, set_precision
+from .glog import init_log, log
+from .layer import Layer
+from .layer import layer_types as _layer_types
+from .net import Net
+from .proto.caffe_pb2 import TEST, TRAIN
+from .rng import set_random_seed
+from .solver import Solver, get_solver
+from .world import set_multiprocess, set_solver_count, set_solver_rank, solver_count, solver_rank
+
+
+def layer_type_list() -> StringVec:
+    """Return the names of the layer types, sorted."""
+    return StringVec(_layer_types())
+
+
+__all__ = [
+    "TEST",
+    "TRAIN",
+    "Blob",
+    "BlobVec",
+    "BoolVec",
+    "IntVec",
+    "Layer",
+    "Net",
+    "RawBlobVec",
+    "Solver",
+    "StringVec",
+    "get_solver",
+    "init_log",
+    "layer_type_list",
+    "log",
+    "set_device",
+    "set_mode_cpu",
+    "set_mode_gpu",
+    "set_multiprocess",
+    "set_precision",
+    "set_random_seed",
+    "set_solver_count",
+    "set_solver_rank",
+    "solver_count",
+    "solver_rank",
+]

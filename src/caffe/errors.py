@@ -1,0 +1,30 @@
+"""The exceptions the engine raises of its own, all of them RuntimeErrors, as pycaffe's are.
+
+BVLC Caffe ends the process where these are raised.
+"""
+
+from __future__ import annotations
+
+
+class CaffeError(RuntimeError):
+    """Anything that Caffe would have ended the process for."""
+
+
+class PrototxtError(CaffeError):
+    """A prototxt that does not parse; the text names file, line, column and field."""
+
+
+class NetError(CaffeError):
+    """A net that cannot be: an unknown layer type or bottom, a shape that does not fit, a label out of range."""
+
+
+class FileFormatError(CaffeError):
+    """A weights, state or data file that is empty, cut off, damaged or of another kind."""
+
+
+class SolverError(CaffeError):
+    """A solver setting that cannot be, or a state that does not fit the net."""
+
+
+class NonFiniteError(CaffeError):
+    """A loss or parameter that is no longer finite; the text names the iteration and the layer."""

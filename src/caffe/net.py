@@ -1,0 +1,461 @@
+"""Net: runs a graph of layers, forward and backward, with pycaffe's surface (_caffe.cpp, pycaffe.py, net.cpp)."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+import torch
+
+from . import device, snapshot
+from .blob import Blob, BlobVec, StringVec, describe
+from .errors import CaffeError, NetError
+from .graph import Graph, LearnableParam, Node, explained
+from .layer import Layer, TensorLayer
+from .proto import caffe_pb2
+from .prototxt import read_net
+from .upgrade import upgrade_net
+
+Arrays = dict[str, np.ndarray]
+Hook = Callable[[int], None]
+
+
+class Net:
+    """A network of layers and blobs, built from a prototxt.
+
+    Net(network_file, phase, level=0, stages=None, weights=None), or as older programs write it,
+    Net(network_file, weights_file, phase). `phase` is caffe.TRAIN or caffe.TEST.
+
+    Raises RuntimeError if a file cannot be opened, and its subclass CaffeError for what cannot be built or read.
+    """
+
+    def __init__(self, network_file: str, *args: Any, **kwargs: Any) -> None:
+        phase, level, stages, weights = _constructor_arguments(*args, **kwargs)
+        param = read_net(os.fspath(network_file))
+        param.state.phase = phase
+        param.state.level = level
+        param.state.stage.extend(stages)
+        self._build(param)
+        if weights is not None:
+            self.copy_from(weights)
+
+    @classmethod
+    def from_proto(cls, param: caffe_pb2.NetParameter) -> Net:
+        """Build from a NetParameter whose `state` says what for."""
+        net = cls.__new__(cls)
+        net._build(param)
+        return net
+
+    def _build(self, param: caffe_pb2.NetParameter) -> None:
+        built = caffe_pb2.NetParameter()
+        built.CopyFrom(param)
+        upgrade_net(built)
+        self._graph = Graph(built)
+        self._nodes: list[Node] = self._graph.nodes
+        self.name: str = param.name
+        self.phase: int = param.state.phase
+        self.blobs: OrderedDict[str, Blob] = OrderedDict(self._graph.blobs)
+        self.learnable: list[LearnableParam] = self._graph.learnable
+        self.inputs: list[str] = StringVec(self._graph.inputs)
+        self.outputs: list[str] = StringVec(self._graph.outputs)
+        self._before_forward: list[Hook] = []
+        self._after_forward: list[Hook] = []
+        self._before_backward: list[Hook] = []
+        self._after_backward: list[Hook] = []
+
+    # What the net is made of
+
+    @property
+    def layers(self) -> list[Layer]:
+        """Every layer, splits included; a Python layer is the program's own object."""
+        return [node.layer for node in self._nodes]
+
+    @property
+    def layer_dict(self) -> OrderedDict[str, Layer]:
+        """Every layer by name."""
+        return OrderedDict((node.name, node.layer) for node in self._nodes)
+
+    @property
+    def params(self) -> OrderedDict[str, BlobVec]:
+        """The parameter blobs of each layer that has any: 0 the weight, 1 the bias."""
+        return OrderedDict((node.name, node.layer.blobs) for node in self._nodes if len(node.layer.blobs))
+
+    @property
+    def top_names(self) -> OrderedDict[str, list[str]]:
+        """The names of each layer's tops."""
+        return OrderedDict((node.name, list(node.top_names)) for node in self._nodes)
+
+    @property
+    def bottom_names(self) -> OrderedDict[str, list[str]]:
+        """The names of each layer's bottoms."""
+        return OrderedDict((node.name, list(node.bottom_names)) for node in self._nodes)
+
+    @property
+    def blob_loss_weights(self) -> OrderedDict[str, float]:
+        """Each blob's weight in the loss; 0 for most."""
+        return OrderedDict((name, self._graph.loss_weights[name]) for name in self.blobs)
+
+    @property
+    def _layer_names(self) -> list[str]:
+        return StringVec(node.name for node in self._nodes)
+
+    @property
+    def _blob_names(self) -> list[str]:
+        return StringVec(self.blobs)
+
+    @property
+    def _blobs(self) -> BlobVec:
+        return BlobVec(self.blobs.values())
+
+    @property
+    def _blob_loss_weights(self) -> list[float]:
+        return list(self.blob_loss_weights.values())
+
+    @property
+    def _inputs(self) -> list[int]:
+        return [self._blob_names.index(n) for n in self.inputs]
+
+    @property
+    def _outputs(self) -> list[int]:
+        return [self._blob_names.index(n) for n in self.outputs]
+
+    def _top_ids(self, layer: int) -> list[int]:
+        return [self._blob_names.index(n) for n in self._nodes[layer].top_names]
+
+    def _bottom_ids(self, layer: int) -> list[int]:
+        return [self._blob_names.index(n) for n in self._nodes[layer].bottom_names]
+
+    # Forward
+
+    def forward(
+        self,
+        blobs: Sequence[str] | None = None,
+        start: str | None = None,
+        end: str | None = None,
+        **kwargs: np.ndarray,
+    ) -> Arrays:
+        """Run the layers from `start` to `end` (names, both included; default all).
+
+        kwargs are arrays for the net's inputs, all of them or none. Returns the outputs, or the tops of `end`,
+        and the `blobs` named, as live views that the next forward overwrites.
+        """
+        extra = list(blobs or [])
+        first = self._index(start) if start is not None else 0
+        if end is not None:
+            last = self._index(end)
+            wanted = [*self._nodes[last].top_names, *extra]
+        else:
+            last = len(self._nodes) - 1
+            wanted = [*self.outputs, *extra]
+        if kwargs:
+            if set(kwargs) != set(self.inputs):
+                raise Exception("Input blob arguments do not match net inputs.")
+            for name, values in kwargs.items():
+                blob = self.blobs[name]
+                if np.ndim(values) and np.shape(values)[0] != blob.num:
+                    raise Exception("Input is not batch sized")
+                blob.data[...] = values
+        self._forward(first, last)
+        return {name: self.blobs[name].data for name in dict.fromkeys(wanted)}
+
+    def forward_pass(self) -> float:
+        """Run every layer and return the weighted loss."""
+        return self._forward(0, len(self._nodes) - 1)
+
+    def _forward(self, start: int, end: int) -> float:
+        loss = 0.0
+        for i in range(start, end + 1):
+            for hook in self._before_forward:
+                hook(i)
+            node = self._nodes[i]
+            layer = node.layer
+            if isinstance(layer, TensorLayer):
+                with explained(node.name, layer.type, node.bottom), torch.no_grad():
+                    layer.reshape(node.bottom, node.top)
+                    layer.forward(node.bottom, node.top)
+            else:
+                layer.reshape(node.bottom, node.top)
+                layer.forward(node.bottom, node.top)
+            if any(node.loss_weights):
+                loss += self._weighted_loss(node)
+            for hook in self._after_forward:
+                hook(i)
+        self.refresh_views()
+        return loss
+
+    def _weighted_loss(self, node: Node) -> float:
+        """Return a layer's part of the loss: its tops times the weights that wait in their diffs."""
+        loss = 0.0
+        for top, weight in zip(node.top, node.loss_weights, strict=True):
+            if weight:
+                if top.diff_is_zero:  # the top grew, and its weights went with the old memory
+                    top.set_diff(torch.full(top.dims, weight, device=device.current()))
+                loss += float((top.data_tensor() * top.diff_tensor()).sum())
+        return loss
+
+    def reshape(self) -> None:
+        """Give every blob the shape that follows from the inputs' shapes, without computing anything."""
+        for node in self._nodes:
+            with explained(node.name, node.layer.type, node.bottom):
+                node.layer.reshape(node.bottom, node.top)
+
+    # Backward
+
+    def backward(
+        self,
+        diffs: Sequence[str] | None = None,
+        start: str | None = None,
+        end: str | None = None,
+        **kwargs: np.ndarray,
+    ) -> Arrays:
+        """Run the layers backward from `start` (default the last) to `end` (default the first).
+
+        kwargs are diffs of the net's outputs, all of them or none. Returns the diffs of the inputs, or of the
+        bottoms of `end`, and the `diffs` named. Parameter diffs are added to; see clear_param_diffs.
+        """
+        extra = list(diffs or [])
+        first = self._index(start) if start is not None else len(self._nodes) - 1
+        if end is not None:
+            last = self._index(end)
+            wanted = [*self._nodes[last].bottom_names, *extra]
+        else:
+            last = 0
+            wanted = [*self.inputs, *extra]
+        if kwargs:
+            if set(kwargs) != set(self.outputs):
+                raise Exception("Top diff arguments do not match net outputs.")
+            for name, values in kwargs.items():
+                blob = self.blobs[name]
+                if np.ndim(values) and np.shape(values)[0] != blob.num:
+                    raise Exception("Diff is not batch sized")
+                blob.diff[...] = values
+        self._backward(first, last)
+        return {name: self.blobs[name].diff for name in dict.fromkeys(wanted)}
+
+    def backward_pass(self) -> None:
+        """Run every layer backward, from the loss weights."""
+        self._backward(len(self._nodes) - 1, 0)
+
+    def _backward(self, start: int, end: int) -> None:
+        for i in range(start, end - 1, -1):
+            for hook in self._before_backward:
+                hook(i)
+            node = self._nodes[i]
+            if node.need_backward:
+                layer = node.layer
+                if isinstance(layer, TensorLayer):
+                    with explained(node.name, layer.type, node.bottom), torch.no_grad():
+                        layer.backward(node.top, node.bottom_need_backward, node.bottom)
+                else:
+                    layer.backward(node.top, node.bottom_need_backward, node.bottom)
+            for hook in self._after_backward:
+                hook(i)
+        self.refresh_views()
+
+    def clear_param_diffs(self) -> None:
+        """Set the gradients of all learnable parameters to zero."""
+        for param in self.learnable:
+            param.blob.clear_diff()
+
+    def refresh_views(self) -> None:
+        """Let numpy views that a program still holds follow what the GPU computed."""
+        if device.current().type != "cpu":
+            for blob in self.blobs.values():
+                blob.refresh_views()
+            for param in self.learnable:
+                param.blob.refresh_views()
+
+    # Batches
+
+    def forward_all(self, blobs: Sequence[str] | None = None, **kwargs: np.ndarray) -> Arrays:
+        """Run forward over more items than fit in a batch and return copies of the outputs, one row an item."""
+        collected: dict[str, list[np.ndarray]] = {name: [] for name in {*self.outputs, *(blobs or [])}}
+        for batch in self._batch(kwargs):
+            for name, values in self.forward(blobs=blobs, **batch).items():
+                collected[name].extend(np.atleast_1d(values).copy())
+        return _joined(collected, len(next(iter(kwargs.values()))))
+
+    def forward_backward_all(
+        self, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None, **kwargs: np.ndarray
+    ) -> tuple[Arrays, Arrays]:
+        """Run forward and backward over more items than fit in a batch; return copies of outputs and diffs."""
+        all_outs: dict[str, list[np.ndarray]] = {n: [] for n in {*self.outputs, *(blobs or [])}}
+        all_diffs: dict[str, list[np.ndarray]] = {n: [] for n in {*self.inputs, *(diffs or [])}}
+        forward_batches = self._batch({n: kwargs[n] for n in self.inputs if n in kwargs})
+        backward_batches = self._batch({n: kwargs[n] for n in self.outputs if n in kwargs})
+        for inputs, top_diffs in zip_longest(forward_batches, backward_batches, fillvalue={}):
+            for name, values in self.forward(blobs=blobs, **inputs).items():
+                all_outs[name].extend(np.atleast_1d(values).copy())
+            for name, values in self.backward(diffs=diffs, **top_diffs).items():
+                all_diffs[name].extend(np.atleast_1d(values).copy())
+        count = len(next(iter(kwargs.values())))
+        return _joined(all_outs, count), _joined(all_diffs, count)
+
+    def _batch(self, blobs: Arrays) -> Iterator[Arrays]:
+        """Cut arrays into batches of the net's size, the last filled up with zeros."""
+        if not blobs:
+            return
+        total = len(next(iter(blobs.values())))
+        size = next(iter(self.blobs.values())).num
+        for begin in range(0, total, size):
+            batch = {name: np.asarray(values[begin : begin + size]) for name, values in blobs.items()}
+            missing = size - min(size, total - begin)
+            if missing:
+                batch = {n: np.concatenate([v, np.zeros((missing, *v.shape[1:]), v.dtype)]) for n, v in batch.items()}
+            yield batch
+
+    # Weights
+
+    def copy_from(self, path: str) -> None:
+        """Take the weights that `path` (.caffemodel, or HDF5 by content) has for layers of the same names.
+
+        Layers of the file that the net lacks are passed over; layers of the net that the file lacks keep theirs.
+        Raises NetError on a different number or shape of blobs, FileFormatError for a damaged file.
+        """
+        targets = {node.name: node.layer for node in self._nodes}
+        for stored in snapshot.read_weights(os.fspath(path)):
+            layer = targets.get(stored.name)
+            if layer is None:
+                continue
+            self._check_blob_count(stored.name, len(layer.blobs), len(stored.blobs), os.fspath(path))
+            for index, (blob, source) in enumerate(zip(layer.blobs, stored.blobs, strict=True)):
+                if source is None:
+                    continue  # HDF5 leaves out a parameter that another layer owns
+                if not _fits(blob, source):
+                    raise NetError(
+                        f"Cannot copy param {index} weights from layer '{stored.name}'; shape mismatch. Source param "
+                        f"shape is {describe([source.shape])}; target param shape is {describe([blob])}. To learn this "
+                        "layer's parameters from scratch rather than copying from a saved net, rename the layer."
+                    )
+                blob.set_data(_on_device(source.data, blob.dims))
+        self.refresh_views()
+
+    def load_hdf5(self, path: str) -> None:
+        """Take weights from an HDF5 file that save_hdf5 or Caffe wrote."""
+        self.copy_from(path)
+
+    def share_with(self, other: Net) -> None:
+        """Use the data of `other`'s layers of the same names from now on, without copying it.
+
+        Raises NetError on a different number or shape of blobs.
+        """
+        targets = {node.name: node.layer for node in self._nodes}
+        for node in other._nodes:
+            layer = targets.get(node.name)
+            if layer is None:
+                continue
+            self._check_blob_count(node.name, len(layer.blobs), len(node.layer.blobs), "the other net")
+            for index, (blob, source) in enumerate(zip(layer.blobs, node.layer.blobs, strict=True)):
+                if blob.dims != source.dims:
+                    raise NetError(
+                        f"Cannot share param {index} weights from layer '{node.name}'; shape mismatch. Source param "
+                        f"shape is {describe([source])}; target param shape is {describe([blob])}."
+                    )
+                blob.share_data(source)
+
+    def save(self, path: str) -> None:
+        """Write the weights as a binary .caffemodel, whole or not at all."""
+        snapshot.write_weights(os.fspath(path), self.name, self.stored_layers())
+
+    def save_hdf5(self, path: str) -> None:
+        """Write the weights as HDF5: data/<layer>/<index>; a shared parameter once, under its owner."""
+        snapshot.write_weights(os.fspath(path), self.name, self.stored_layers(hdf5=True), hdf5=True)
+
+    def stored_layers(self, with_diff: bool = False, hdf5: bool = False) -> list[snapshot.StoredLayer]:
+        """Return every layer's settings and blobs as a snapshot holds them."""
+
+        def stored(name: str, index: int, blob: Blob) -> snapshot.StoredBlob | None:
+            if hdf5 and not self._graph.owned[name, index]:
+                return None
+            diff = np.array(blob.diff) if with_diff else None
+            return snapshot.StoredBlob(shape=blob.dims, data=blob.data, diff=diff, legacy=False)
+
+        return [
+            snapshot.StoredLayer(
+                name=node.name,
+                blobs=[stored(node.name, i, blob) for i, blob in enumerate(node.layer.blobs)],
+                param=node.layer.layer_param,
+            )
+            for node in self._nodes
+        ]
+
+    # Hooks
+
+    def before_forward(self, hook: Hook) -> None:
+        """Call `hook(layer_index)` before each layer's forward."""
+        self._before_forward.append(hook)
+
+    def after_forward(self, hook: Hook) -> None:
+        """Call `hook(layer_index)` after each layer's forward."""
+        self._after_forward.append(hook)
+
+    def before_backward(self, hook: Hook) -> None:
+        """Call `hook(layer_index)` before each layer's backward."""
+        self._before_backward.append(hook)
+
+    def after_backward(self, hook: Hook) -> None:
+        """Call `hook(layer_index)` after each layer's backward."""
+        self._after_backward.append(hook)
+
+    def _index(self, layer_name: str) -> int:
+        return list(self._layer_names).index(layer_name)
+
+    def _check_blob_count(self, name: str, wanted: int, found: int, source: str) -> None:
+        if wanted != found:
+            raise NetError(
+                f"Incompatible number of blobs for layer '{name}': the net has {wanted}, {source} has {found}. "
+                "Rename the layer to learn it from scratch."
+            )
+
+
+def _constructor_arguments(
+    *args: Any,
+    phase: int | None = None,
+    level: int = 0,
+    stages: Any = None,
+    weights: Any = None,
+    **unknown: Any,
+) -> tuple[int, int, list[str], str | None]:
+    """Sort out Net's two forms: (phase, level, stages, weights), and the old (weights, phase)."""
+    if unknown:
+        raise TypeError(f"Net() takes phase, level, stages and weights; {', '.join(unknown)} is not known.")
+    if args and isinstance(args[0], (str, os.PathLike)):
+        weights, *args = args  # type: ignore[assignment]
+    values = dict(zip(("phase", "level", "stages", "weights"), args, strict=False))
+    phase = values.get("phase", phase)
+    if phase not in (caffe_pb2.TRAIN, caffe_pb2.TEST):
+        raise TypeError(f"Net() needs a phase, caffe.TRAIN or caffe.TEST, not {phase!r}.")
+    weights = values.get("weights", weights)
+    stages = values.get("stages", stages) or []
+    if isinstance(stages, str):
+        raise TypeError(f"stages is a list of strings, not the string {stages!r}.")
+    return (
+        int(phase),
+        int(values.get("level", level)),
+        list(stages),
+        None if weights is None else os.fspath(weights),
+    )
+
+
+def _fits(blob: Blob, source: snapshot.StoredBlob) -> bool:
+    """Tell whether a stored blob is of a blob's shape; old files pad shapes to four axes with ones in front."""
+    if source.legacy:
+        return len(blob.dims) <= 4 and (1,) * (4 - len(blob.dims)) + blob.dims == tuple(source.shape)
+    return blob.dims == tuple(source.shape)
+
+
+def _on_device(values: np.ndarray, dims: tuple[int, ...]) -> torch.Tensor:
+    """Hand an array that nobody else holds to the current device."""
+    return torch.from_numpy(values).view(dims).to(device.current())
+
+
+def _joined(collected: dict[str, list[np.ndarray]], count: int) -> Arrays:
+    """Stack rows, without those that filled the last batch; a scalar output gives one value a batch."""
+    return {name: np.asarray(rows)[:count] for name, rows in collected.items()}
+
+
+__all__ = ["CaffeError", "Net"]

@@ -1,0 +1,47 @@
+"""Caffe's random numbers: one generator a device, for fillers, dropout and whatever else a layer draws.
+
+Python's and numpy's generators are never touched, as in Caffe.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from . import device
+
+_generators: dict[torch.device, torch.Generator] = {}
+_seed: int | None = None
+
+
+def set_random_seed(seed: int) -> None:
+    """Seed every device's generator; the same seed draws the same numbers again on the same device."""
+    global _seed
+    _seed = int(seed)
+    for generator in _generators.values():
+        generator.manual_seed(_seed)
+
+
+def generator(where: torch.device | None = None) -> torch.Generator:
+    """Return the generator of a device (default: the current one), seeded from entropy if no seed was set."""
+    where = device.current() if where is None else where
+    if where not in _generators:
+        made = torch.Generator(device=where)
+        if _seed is None:
+            made.seed()
+        else:
+            made.manual_seed(_seed)
+        _generators[where] = made
+    return _generators[where]
+
+
+def get_state() -> dict[str, torch.Tensor]:
+    """Return the state of every generator in use, by device name, for a snapshot."""
+    return {str(where): made.get_state() for where, made in _generators.items()}
+
+
+def set_state(states: dict[str, torch.Tensor]) -> None:
+    """Put generators back to what get_state returned; devices that are missing here are left out."""
+    for name, state in states.items():
+        where = torch.device(name)
+        if where.type == "cpu" or torch.cuda.is_available():
+            generator(where).set_state(state)
