@@ -13,6 +13,10 @@ class CaffeError(RuntimeError):
 class PrototxtError(CaffeError):
     """A prototxt that does not parse; the text names file, line, column and field."""
 
+    path: str
+    line: int | None
+    column: int | None
+
 
 class NetError(CaffeError):
     """A net that cannot be: an unknown layer type or bottom, a shape that does not fit, a label out of range."""
