@@ -1,0 +1,187 @@
+"""The demo: FCN-32s from scratch, FCN-16s from it, FCN-8s from that; each scored, and the three beside the truth.
+
+    make demo                             (or: cd shapes-fcn && python demo.py)
+
+Makes the data if there is none, trains on 1,200 generated images of 160 x 160 pixels, scores on 200 others, and
+writes results/demo/report.html. It takes some 7 minutes on two CPU cores. Interrupted, it goes on where it stopped
+when called again. It fails if a finer stride gains less than 0.03 mean IU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from google.protobuf import text_format
+
+import progress
+import report
+import score
+from caffe.proto import caffe_pb2
+from datasets import DatasetError, shapes
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+
+STAGES = ("32s", "16s", "8s")
+SPLIT = "seg11valid"
+
+# The least mean IU, of 1, by which each stage has to be better than the one before.
+GAIN = 0.03
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo; returns the exit status: 0, 1 with the reason on stderr, 130 if interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="demo.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "demo", metavar="DIR", help="(results/demo)")
+    parser.add_argument("--data", type=Path, default=ROOT / "data", metavar="DIR", help="where shapes/ is (data/)")
+    parser.add_argument("--gpu", type=int, metavar="N", help="train on GPU N (default: on the CPU)")
+    parser.add_argument("--seed", type=int, metavar="N", help="of the weights that training starts from")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, metavar="X", help="X times the iterations, for a quick look"
+    )
+    parser.add_argument("--fresh", action="store_true", help="train all stages anew, even those that are done")
+    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="write some of the panels as one small PNG")
+    options = parser.parse_args(argv)
+    options.out, options.data = options.out.resolve(), options.data.resolve()
+
+    begun = time.monotonic()
+    iterations = {stage: _iterations(stage, options.scale) for stage in STAGES}
+    try:
+        _make_data(options.data / "shapes")
+        _prepare(options, iterations)
+        results = _train(options, iterations)
+    except (DatasetError, ValueError, OSError) as error:
+        print(f"demo.py: {error}", file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError as error:
+        if error.returncode == 130:
+            print("The demo goes on from there when it is called again.")
+        return error.returncode
+
+    scores = {stage: score.Scores.from_json(json.loads(path.read_text())) for stage, path in results.items()}
+    names = json.loads(results["32s"].read_text())["classes"]
+    print(f"\n{_table(iterations, scores, names)}\n")
+    _report(list(results.values()), options.out / "report.html", options.picture)
+    print(f"That took {progress.duration(time.monotonic() - begun)}.")
+    return _judge(scores)
+
+
+def _iterations(stage: str, scale: float) -> int:
+    """Return how many iterations a stage trains for: its solver's max_iter, scaled."""
+    text = (HERE / stage / "solver.prototxt").read_text(encoding="utf-8")
+    return max(1, round(scale * text_format.Parse(text, caffe_pb2.SolverParameter()).max_iter))
+
+
+def _make_data(folder: Path) -> None:
+    if not (folder / shapes.MANIFEST).is_file():
+        print(f"Making the generated images in {folder}.", flush=True)
+        shapes.make(folder, shapes.Parameters())
+
+
+def _prepare(options: argparse.Namespace, iterations: dict[str, int]) -> None:
+    """Make the folder of the runs; what it holds of another demo is neither mixed in nor lost.
+
+    Raises ValueError if the folder holds a demo with other settings.
+    """
+    settings = {"iterations": iterations, "seed": options.seed, "data": str(options.data)}
+    note = options.out / "demo.json"
+    if note.is_file():
+        if options.fresh:
+            for stage in STAGES:
+                shutil.rmtree(options.out / stage, ignore_errors=True)
+        elif json.loads(note.read_text()) != settings:
+            raise ValueError(
+                f"{options.out} holds a demo with other settings ({note.read_text().strip()}). Train anew with "
+                "--fresh, or choose another folder with --out."
+            )
+    options.out.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(settings) + "\n")
+
+
+def _train(options: argparse.Namespace, iterations: dict[str, int]) -> dict[str, Path]:
+    """Train the stages that are not done yet, each with its own solve.py; return the result files by stage."""
+    results = {}
+    weights: list[str] = []
+    for stage in STAGES:
+        out = options.out / stage
+        results[stage] = out / "results" / f"{SPLIT}_iter_{iterations[stage]}.json"
+        if results[stage].is_file():
+            print(f"FCN-{stage} is trained and scored already (--fresh trains it anew).")
+        else:
+            command = ["--out", str(out), "--data", str(options.data), "--iterations", str(iterations[stage]), *weights]
+            command += ["--gpu", str(options.gpu)] if options.gpu is not None else ["--cpu"]
+            command += ["--seed", str(options.seed)] if options.seed is not None else []
+            command += ["--resume"] if any(out.glob("*.solverstate")) else []
+            _call([sys.executable, str(HERE / stage / "solve.py"), *command])
+        weights = ["--weights", str(out / f"train_iter_{iterations[stage]}.caffemodel")]
+    return results
+
+
+def _call(command: list[str]) -> None:
+    """Run a program and wait for it, also after Ctrl-C: it is for the program to finish its iteration.
+
+    Raises CalledProcessError if it fails.
+    """
+    # A handler, not SIG_IGN: the program would inherit that.
+    former = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        status = subprocess.Popen(command).wait()
+    finally:
+        signal.signal(signal.SIGINT, former)
+    if status:
+        raise subprocess.CalledProcessError(status, command)
+
+
+def _table(iterations: dict[str, int], scores: dict[str, score.Scores], names: Sequence[str]) -> str:
+    """Return the stages' metrics and each class's IU as text, in per cent."""
+    lines = [f"{'':10}{'iterations':>11}{'pixel acc.':>12}{'mean acc.':>11}{'mean IU':>9}{'f.w. IU':>9}"]
+    for stage, s in scores.items():
+        values = (
+            f"{100 * s.pixel_accuracy:12.1f}{100 * s.mean_accuracy:11.1f}{100 * s.mean_iu:9.1f}{100 * s.fw_iu:9.1f}"
+        )
+        lines.append(f"{'FCN-' + stage:10}{iterations[stage]:>11}{values}")
+    lines += ["", f"{'IU':10}" + "".join(f"{name:>11}" for name in names)]
+    lines += [f"{'FCN-' + stage:10}" + "".join(f"{100 * iu:11.1f}" for iu in s.class_iu) for stage, s in scores.items()]
+    return "\n".join(lines)
+
+
+def _report(results: list[Path], out: Path, picture: Path | None) -> None:
+    try:
+        report.write(results, out, "FCN-32s, FCN-16s and FCN-8s on generated shapes")
+        print(f"The report: {out}")
+    except ImportError as error:
+        print(f"{error.name} is not installed: no report.")
+    if picture is not None:
+        report.figure(results).save(picture, optimize=True)
+        print(f"The picture: {picture}")
+
+
+def _judge(scores: dict[str, score.Scores]) -> int:
+    """Return 0 if every stage is better than the one before by GAIN, else 1, having said which is not."""
+    status = 0
+    for coarse, fine in pairwise(STAGES):
+        gain = scores[fine].mean_iu - scores[coarse].mean_iu
+        if not gain >= GAIN:
+            print(
+                f"FCN-{fine} gains {gain:.3f} mean IU over FCN-{coarse}, less than {GAIN}: the demo has failed.",
+                file=sys.stderr,
+            )
+            status = 1
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
