@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -164,21 +165,118 @@ class _SlidingKernel(TensorLayer):
         return dx, dw, db
 
 
+# oneDNN's matrix product; torch has it where it was built with oneDNN for x86.
+_linear: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
+# From how many weights on, and up to how many output positions, a convolution runs as one matrix product.
+MATRIX_WEIGHTS = 1 << 20
+MATRIX_POSITIONS = 1 << 11
+
+
 @register("Convolution")
 class Convolution(_SlidingKernel):
-    """Correlate the bottom with a bank of kernels (conv_layer.cpp)."""
+    """Correlate the bottom with a bank of kernels (conv_layer.cpp).
+
+    On a CPU a large kernel with few positions (a classifier's fc6 and fc7, made convolutions) runs as a matrix
+    product: torch's convolution would rearrange all its weights in every pass, which takes longer than using them.
+    """
 
     def output_extent(self, size: int, axis: int) -> int:
         """Return floor((size + 2 pad - extent) / stride) + 1."""
         return (size + 2 * self.pad[axis] - self._extent(axis)) // self.stride[axis] + 1
 
+    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
+        """Return N x num_output x output extents, for each bottom."""
+        tops = super().top_shapes(shapes)
+        positions = math.prod(tops[0]) // self.outputs
+        weights = self.outputs * self.channels * math.prod(self.kernel)
+        self.as_matrix = (
+            _linear is not None
+            and len(self.kernel) == 2
+            and self.groups == 1
+            and weights >= MATRIX_WEIGHTS
+            and positions <= MATRIX_POSITIONS
+        )
+        return tops
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if not self.as_matrix or x.device.type != "cpu":
+            return super()._convolve(x, weight, bias)
+        height, width = (self.output_extent(size, i) for i, size in enumerate(x.shape[2:]))
+        y = _linear(self._windows(x), weight.view(self.outputs, -1), bias, "none", [], "")
+        return y.view(x.shape[0], height, width, self.outputs).permute(0, 3, 1, 2).contiguous()
+
+    def _backward(
+        self, dy: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        if not self.as_matrix or x.device.type != "cpu":
+            return super()._backward(dy, x, weight, wanted)
+        dx = dw = db = None
+        dy_rows = dy.permute(0, 2, 3, 1).reshape(-1, self.outputs)  # positions x outputs
+        if wanted[0]:
+            columns = _linear(dy_rows, weight.view(self.outputs, -1).t(), None, "none", [], "")
+            columns = columns.view(x.shape[0], -1, columns.shape[1]).transpose(1, 2)
+            dx = torch.ops.aten.col2im(columns, x.shape[2:], self.kernel, self.dilation, self.pad, self.stride)
+        if wanted[1]:
+            # The second operand is a transposed view, which oneDNN reads as it is; any other it would rearrange.
+            dw = _linear(dy_rows.t().contiguous(), self._windows(x).t(), None, "none", [], "").view(weight.shape)
+        if wanted[2]:
+            db = dy_rows.sum(0)
+        return dx, dw, db
+
+    def _windows(self, x: Tensor) -> Tensor:
+        """Return what the kernel sees at each position: positions x (channels * kernel)."""
+        columns = torch.ops.aten.im2col(x, self.kernel, self.dilation, self.pad, self.stride)
+        return columns.transpose(1, 2).reshape(-1, columns.shape[1])
+
 
 @register("Deconvolution")
 class Deconvolution(_SlidingKernel):
-    """Spread each input value over the output by a kernel: a convolution's transpose (deconv_layer.cpp)."""
+    """Spread each input value over the output by a kernel: a convolution's transpose (deconv_layer.cpp).
+
+    Interpolation is often written without groups: a dense weight of which only the diagonal, each channel onto
+    itself, is not zero. Such a weight runs channel by channel, a tenth of the work; so does its gradient for the
+    bottom. The gradient for the weight itself is dense always.
+    """
 
     transposed = True
+
+    def configure(self, shapes: list[Shape]) -> None:
+        """Read convolution_param."""
+        super().configure(shapes)
+        self._found: tuple[int, Tensor | None] | None = None  # the weight's version, and its diagonal if that is all
+        self.per_channel = (*self.arguments[:5], self.channels)
 
     def output_extent(self, size: int, axis: int) -> int:
         """Return stride (size - 1) + extent - 2 pad."""
         return self.stride[axis] * (size - 1) + self._extent(axis) - 2 * self.pad[axis]
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        diagonal = self._diagonal(weight)
+        if diagonal is not None:
+            return torch.convolution(x, diagonal, bias, *self.per_channel)
+        return super()._convolve(x, weight, bias)
+
+    def _backward(
+        self, dy: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        diagonal = None if wanted[1] else self._diagonal(weight)
+        if diagonal is None:
+            return super()._backward(dy, x, weight, wanted)
+        sizes = [self.outputs] if self.bias else None
+        dx, _, db = torch.ops.aten.convolution_backward(dy, x, diagonal, sizes, *self.per_channel, list(wanted))
+        return dx, None, db
+
+    def _diagonal(self, weight: Tensor) -> Tensor | None:
+        """Return C x 1 x kernel if the weight is C x C x kernel and zero off the diagonal, else None."""
+        if self.groups != 1 or self.channels != self.outputs or self.channels == 1:
+            return None
+        version = self.blobs[0].data_version
+        if self._found is None or version is None or self._found[0] != version:
+            each = torch.arange(self.channels, device=weight.device)
+            diagonal = weight[each, each].unsqueeze(1)
+            alone = int(torch.count_nonzero(weight)) == int(torch.count_nonzero(diagonal))
+            found = diagonal if alone else None
+            if version is None:  # a program holds a view, and may write through it at any moment
+                return found
+            self._found = (version, found)
+        return self._found[1]

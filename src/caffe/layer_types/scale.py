@@ -1,0 +1,134 @@
+"""Scale and Bias: a learned factor, a learned term, or a second bottom, spread over the first (scale_layer.cpp)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..blob import describe
+from ..layer import Backward, Gradients, Shape, TensorLayer, canonical_axis, register
+from ..proto import caffe_pb2
+
+
+class _Broadcast(TensorLayer):
+    """What both share: an operand whose axes are those of the bottom from `axis` on, learned or a second bottom."""
+
+    bottoms = (1, 2)
+
+    def _read(self, shapes: list[Shape], axis: int, num_axes: int) -> None:
+        """Find the operand's axes for a bottom of shapes[0]; a learned one's number is `num_axes`, -1 for the rest."""
+        self.learned = len(shapes) == 1
+        operand = shapes[1] if not self.learned else ()
+        if not self.learned and not operand:
+            axis = 0  # a scalar goes with any axis
+        found = canonical_axis(axis, len(shapes[0]))
+        if found is None and shapes[0]:
+            raise self.fail(f"axis {axis} is not an axis of its bottom, {describe(shapes[:1])}.")
+        self.axis = found or 0
+        if self.learned:
+            if num_axes < -1:
+                raise self.fail(f"num_axes must be -1 (to the last axis), 0 (a scalar) or more, not {num_axes}.")
+            end = len(shapes[0]) if num_axes == -1 else self.axis + num_axes
+            if end > len(shapes[0]):
+                raise self.fail(
+                    f"num_axes {num_axes} from axis {self.axis} reaches past the last axis of its bottom, "
+                    f"{describe(shapes[:1])}."
+                )
+            operand = shapes[0][self.axis : end]
+        self.operand: Shape = operand
+
+    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
+        """Return the first bottom's shape, once the operand's fits into it."""
+        x = shapes[0]
+        if not self.learned:
+            self.operand = shapes[1]
+        end = self.axis + len(self.operand)
+        if x[self.axis : end] != self.operand:
+            raise self.fail(
+                f"its {'parameter' if self.learned else 'second bottom'}, {describe([self.operand])}, does not match "
+                f"its bottom, {describe([x])}, from axis {self.axis} on."
+            )
+        self.spread = (*self.operand, *[1] * (len(x) - end))  # as an operand that broadcasts over the bottom
+        # The bottom as outer x operand x inner, for sums over what an operand's value was spread to.
+        self.folded = (math.prod(x[: self.axis]), math.prod(self.operand), math.prod(x[end:]))
+        return [x]
+
+    def _collect(self, values: Tensor, like: Tensor) -> Tensor:
+        """Sum what belongs to each value of the operand."""
+        return values.reshape(self.folded).sum((0, 2)).view(like.shape)
+
+
+def _filler(given: caffe_pb2.FillerParameter, is_given: bool, default: float) -> caffe_pb2.FillerParameter:
+    return given if is_given else caffe_pb2.FillerParameter(type="constant", value=default)
+
+
+@register("Scale")
+class Scale(_Broadcast):
+    """x * scale, plus a bias with bias_term; each has the bottom's axes from `axis` on, num_axes of them."""
+
+    def configure(self, shapes: list[Shape]) -> None:
+        """Read scale_param."""
+        param = self.layer_param.scale_param
+        self._read(shapes, param.axis, param.num_axes)
+        self.in_place = self.layer_param.bottom[:1] == self.layer_param.top[:1]
+        self.bias = param.bias_term
+        self.filler = _filler(param.filler, param.HasField("filler"), 1.0)
+        self.bias_filler = _filler(param.bias_filler, param.HasField("bias_filler"), 0.0)
+
+    def param_shapes(self, shapes: list[Shape]) -> list[tuple[Shape, caffe_pb2.FillerParameter | None]]:
+        """Return the scale's shape unless a bottom is the scale, and the bias's, which is the same."""
+        scale = [(self.operand, self.filler)] if self.learned else []
+        bias = [(self.operand, self.bias_filler)] if self.bias else []
+        return [*scale, *bias]
+
+    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+        """Return the scaled bottom."""
+        scale = (params[0] if self.learned else bottoms[1]).reshape(self.spread)
+        if self.bias:
+            return torch.addcmul(params[-1].reshape(self.spread), bottoms[0], scale)
+        return bottoms[0] * scale
+
+    def gradient(self, b: Backward) -> Gradients:
+        """Return dy * scale, and for scale and bias the sums of dy * x and dy."""
+        x, dy = b.bottoms[0], b.top_diffs[0]
+        scale = b.params[0] if self.learned else b.bottoms[1]
+        want_scale = b.want_params[0] if self.learned else b.want_bottoms[1]
+        dx = dy * scale.reshape(self.spread) if b.want_bottoms[0] else None
+        ds = None
+        if want_scale:
+            product = dy * x
+            ds = self._collect(product, scale)
+            if dx is None and not self.in_place and scale.numel() != x.numel():
+                dx = product  # Caffe leaves it in the diff of a bottom that needs no gradient (scale_layer.cpp)
+        db = [self._collect(dy, b.params[-1]) if b.want_params[-1] else None] if self.bias else []
+        return Gradients([dx], [ds, *db]) if self.learned else Gradients([dx, ds], db)
+
+
+@register("Bias")
+class Bias(_Broadcast):
+    """x + bias, which has the bottom's axes from `axis` on, num_axes of them (bias_layer.cpp)."""
+
+    def configure(self, shapes: list[Shape]) -> None:
+        """Read bias_param."""
+        param = self.layer_param.bias_param
+        self._read(shapes, param.axis, param.num_axes)
+        self.filler = _filler(param.filler, param.HasField("filler"), 0.0)
+
+    def param_shapes(self, shapes: list[Shape]) -> list[tuple[Shape, caffe_pb2.FillerParameter | None]]:
+        """Return the bias's shape, unless a bottom is the bias."""
+        return [(self.operand, self.filler)] if self.learned else []
+
+    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+        """Return the sum."""
+        return bottoms[0] + (params[0] if self.learned else bottoms[1]).reshape(self.spread)
+
+    def gradient(self, b: Backward) -> Gradients:
+        """Return dy, and for the bias its sums."""
+        dy = b.top_diffs[0]
+        bias = b.params[0] if self.learned else b.bottoms[1]
+        want_bias = b.want_params[0] if self.learned else b.want_bottoms[1]
+        dx = dy.clone() if b.want_bottoms[0] else None
+        db = self._collect(dy, bias) if want_bias else None
+        return Gradients([dx], [db]) if self.learned else Gradients([dx, db])

@@ -1,0 +1,197 @@
+"""Softmax, and the losses that contain one: SoftmaxWithLoss, InfogainLoss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from google.protobuf.message import DecodeError
+from torch import Tensor
+
+from ..blob import Blob, describe
+from ..layer import LossLayer, Shape, TensorLayer, canonical_axis, register
+from ..proto import caffe_pb2
+from .labels import LabelRule, Normalization, divisor, normalization
+from .reuse import data_out, diff_out
+
+LEAST_PROBABILITY = torch.finfo(torch.float32).tiny  # FLT_MIN, below which SoftmaxWithLoss takes no logarithm
+LEAST_INFOGAIN_PROBABILITY = 1e-20  # kLOG_THRESHOLD
+
+
+@register("Softmax")
+class Softmax(TensorLayer):
+    """exp(x) / sum of exp(x) along an axis (softmax_layer.cpp)."""
+
+    def configure(self, shapes: list[Shape]) -> None:
+        """Read softmax_param."""
+        axis = canonical_axis(self.layer_param.softmax_param.axis, len(shapes[0]))
+        if axis is None:
+            raise self.fail(
+                f"axis {self.layer_param.softmax_param.axis} is not an axis of its bottom, {describe(shapes)}."
+            )
+        self.axis = axis
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Write the probabilities."""
+        x = bottom[0].data_tensor()
+        torch.softmax(x, self.axis, out=data_out(top[0], x))
+        top[0].touch()
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        """Write y (dy - sum of dy y), from the top's data as Caffe does."""
+        if propagate_down[0]:
+            y, dy = top[0].data_tensor(), top[0].diff_tensor()
+            out = diff_out(bottom[0], dy)
+            torch.ops.aten._softmax_backward_data.out(dy, y, self.axis, y.dtype, grad_input=out)
+            bottom[0].touch()
+
+
+class _SoftmaxLoss(LossLayer):
+    """What both losses share: probabilities kept from forward, labels, and what the loss is divided by."""
+
+    tops = (1, 2)
+
+    def _read(self, axis: int) -> None:
+        param = self.layer_param.loss_param
+        self.given_axis = axis
+        self.ignore = param.ignore_label if param.HasField("ignore_label") else None
+        self.mode = normalization(param, Normalization.VALID)
+        self._probabilities = Blob()
+
+    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
+        """Return a scalar, and for a second top the scores' shape."""
+        super().top_shapes(shapes)
+        self.labels = LabelRule.of(self, shapes, self.given_axis, self.ignore)
+        self.items = math.prod(shapes[0][: self.labels.axis])
+        self.places = math.prod(self.labels.shape)
+        return [(), shapes[0]][: max(1, len(self.layer_param.top))]
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Shape the tops; a second one shares the probabilities."""
+        super().reshape(bottom, top)
+        self._probabilities.reshape(*bottom[0].dims)
+        if len(top) > 1:
+            top[1].share_data(self._probabilities)
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Write the loss, divided."""
+        scores = bottom[0].data_tensor()
+        probabilities = data_out(self._probabilities, scores)
+        torch.softmax(scores, self.labels.axis, out=probabilities)
+        self._probabilities.touch()
+        index, counted = self.labels.read(bottom[1].data_tensor())
+        losses = self.losses(probabilities, index, bottom)
+        if counted is not None:
+            losses = losses.masked_fill_(~counted, 0)
+        top[0].set_data(losses.sum() / self._divisor(counted))
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        """Write the gradient of the scores, from the probabilities that forward found and the labels."""
+        if any(propagate_down[1:]):
+            raise self.fail("cannot backpropagate to its label bottom; only the scores have a gradient.")
+        if not propagate_down[0]:
+            return
+        probabilities = self._probabilities.data_tensor()
+        index, counted = self.labels.read(bottom[1].data_tensor(), check=False)
+        weight = top[0].diff_tensor() / self._divisor(counted)
+        weights = weight.expand(index.shape) if counted is None else counted * weight
+        self.write_gradient(diff_out(bottom[0], probabilities), probabilities, index, weights, bottom)
+        bottom[0].touch()
+
+    def _divisor(self, counted: Tensor | None) -> float | Tensor:
+        return divisor(self.mode, self.items, self.places, counted)
+
+    def losses(self, probabilities: Tensor, index: Tensor, bottom: Sequence[Blob]) -> Tensor:
+        """Return each place's loss for its label, ignored labels included."""
+        raise NotImplementedError
+
+    def write_gradient(
+        self, out: Tensor, probabilities: Tensor, index: Tensor, weights: Tensor, bottom: Sequence[Blob]
+    ) -> None:
+        """Write the gradient of the places' losses, each times its weight, with respect to the scores."""
+        raise NotImplementedError
+
+
+@register("SoftmaxWithLoss")
+class SoftmaxWithLoss(_SoftmaxLoss):
+    """-log of the softmax at the label, summed and divided by what loss_param says (softmax_loss_layer.cpp).
+
+    Scores N x C x ..., labels as many as the scores have places. A second top holds the softmax. Labels equal to
+    ignore_label give neither loss nor gradient. normalization FULL, VALID (default), BATCH_SIZE, NONE.
+    """
+
+    def configure(self, shapes: list[Shape]) -> None:
+        """Read softmax_param and loss_param."""
+        self._read(self.layer_param.softmax_param.axis)
+
+    def losses(self, probabilities: Tensor, index: Tensor, bottom: Sequence[Blob]) -> Tensor:
+        """Return -log p of each label."""
+        return probabilities.gather(self.labels.axis, index).clamp_(min=LEAST_PROBABILITY).log_().neg_()
+
+    def write_gradient(
+        self, out: Tensor, probabilities: Tensor, index: Tensor, weights: Tensor, bottom: Sequence[Blob]
+    ) -> None:
+        """Write p, less 1 at the label."""
+        torch.mul(probabilities, weights, out=out)
+        out.scatter_add_(self.labels.axis, index, -weights)
+
+
+@register("InfogainLoss")
+class InfogainLoss(_SoftmaxLoss):
+    """-sum over classes of H[label, class] log p[class], p being the scores' softmax (infogain_loss_layer.cpp).
+
+    H, classes x classes, is the third bottom, or the BlobProto in infogain_loss_param's source file.
+    """
+
+    bottoms = (2, 3)
+
+    def configure(self, shapes: list[Shape]) -> None:
+        """Read infogain_loss_param, loss_param and, with two bottoms, the file of H."""
+        param = self.layer_param.infogain_loss_param
+        self._read(param.axis)
+        self._stored = self._load(param.source) if len(shapes) == 2 else None
+
+    def allow_force_backward(self, bottom_index: int) -> bool:
+        """Refuse the labels and H."""
+        return bottom_index == 0
+
+    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
+        """Return the tops' shapes, once H is found to be classes x classes."""
+        tops = super().top_shapes(shapes)
+        found = math.prod(shapes[2]) if self._stored is None else self._stored.numel()
+        if found != self.labels.classes**2:
+            raise self.fail(f"H has {found} values; {self.labels.classes} classes need {self.labels.classes**2}.")
+        return tops
+
+    def losses(self, probabilities: Tensor, index: Tensor, bottom: Sequence[Blob]) -> Tensor:
+        """Return each place's loss."""
+        logs = probabilities.clamp(min=LEAST_INFOGAIN_PROBABILITY).log_()
+        return (self._rows(index, bottom) * logs).sum(self.labels.axis, keepdim=True).neg_()
+
+    def write_gradient(
+        self, out: Tensor, probabilities: Tensor, index: Tensor, weights: Tensor, bottom: Sequence[Blob]
+    ) -> None:
+        """Write p times the sum of the label's row of H, less the row."""
+        rows = self._rows(index, bottom)
+        torch.mul(probabilities, rows.sum(self.labels.axis, keepdim=True), out=out)
+        out.sub_(rows).mul_(weights)
+
+    def _rows(self, index: Tensor, bottom: Sequence[Blob]) -> Tensor:
+        """Return the label's row of H at each place, along the classes' axis."""
+        matrix = bottom[2].data_tensor() if self._stored is None else self._stored.to(index.device)
+        rows = matrix.reshape(self.labels.classes, self.labels.classes)[index.squeeze(self.labels.axis)]
+        return rows.movedim(-1, self.labels.axis)
+
+    def _load(self, path: str) -> Tensor:
+        if not path:
+            raise self.fail("needs H: as a third bottom, or as a file named by infogain_loss_param's source.")
+        blob = caffe_pb2.BlobProto()
+        try:
+            with open(path, "rb") as file:
+                blob.ParseFromString(file.read())
+        except OSError as error:
+            raise self.fail(f"cannot read H from '{path}': {error.strerror}.") from None
+        except DecodeError:
+            raise self.fail(f"cannot read H from '{path}': it holds no BlobProto.") from None
+        return torch.tensor(list(blob.data) or list(blob.double_data), dtype=torch.float32)

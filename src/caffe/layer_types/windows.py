@@ -1,0 +1,123 @@
+"""Sliding windows over images, and their maxima and means, with Caffe's count and Caffe's divisors.
+
+Per spatial axis there are ceil((in + 2 pad - kernel) / stride) + 1 windows (floor where asked); if any axis is padded,
+a last window that starts at or past in + pad is dropped. Windows are clipped to the image for maxima. For means the
+padding counts as zeros, but nothing beyond in + pad does (pooling_layer.cpp). torch's ceil mode differs where the
+stride is above the kernel, and torch refuses a pad above half the kernel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Pair = tuple[int, int]
+
+LOWEST = torch.finfo(torch.float32).min  # the maximum of an empty window, -FLT_MAX
+BLOCK = 1 << 18  # values that a core's cache holds from one pass to the next
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The windows over an image; each pair is (height, width)."""
+
+    image: Pair
+    kernel: Pair
+    stride: Pair
+    pad: Pair
+    ceil: bool
+    count: Pair
+    native: bool  # torch makes the same windows
+
+    @classmethod
+    def over(cls, image: Pair, kernel: Pair, stride: Pair, pad: Pair, ceil: bool = True) -> Windows:
+        """Count the windows; a count below 1 says that the kernel is larger than the padded image."""
+        axes = list(zip(image, kernel, stride, pad, strict=True))
+        full = [(-((k - size - 2 * p) // s) if ceil else (size + 2 * p - k) // s) + 1 for size, k, s, p in axes]
+        # Windows up to the last that starts before in + pad; torch never makes more.
+        inside = [min(n, (size + p - 1) // s + 1) for n, (size, _, s, p) in zip(full, axes, strict=True)]
+        height, width = inside if any(pad) else full
+        native = [height, width] == inside and all(2 * p <= k for _, k, _, p in axes)
+        return cls(image, kernel, stride, pad, ceil, (height, width), native)
+
+    @property
+    def frame(self) -> tuple[int, int, int, int]:
+        """The padding, for F.pad, after which no window is clipped: left, right, top, bottom."""
+        axes = zip(self.image, self.kernel, self.stride, self.pad, self.count, strict=True)
+        bottom, right = (max(0, (n - 1) * s + k - size - p) for size, k, s, p, n in axes)
+        return self.pad[1], right, self.pad[0], bottom
+
+    def divisors(self, like: Tensor) -> Tensor:
+        """Return the number of cells that each mean divides by, height x width."""
+        axes = zip(self.image, self.kernel, self.stride, self.pad, self.count, strict=True)
+        rows, columns = (
+            torch.tensor([max(1, min(i * s - p + k, size + p) - (i * s - p)) for i in range(n)], device=like.device)
+            for size, k, s, p, n in axes
+        )
+        return (rows[:, None] * columns[None, :]).to(like.dtype)
+
+
+def max_pool(x: Tensor, w: Windows) -> tuple[Tensor, Tensor]:
+    """Return the maxima of N x C x H x W, and where they are: row * W + column, or -1 for an empty window.
+
+    Of equal values the first wins.
+    """
+    if w.native:
+        return F.max_pool2d(x, w.kernel, w.stride, w.pad, ceil_mode=w.ceil, return_indices=True)
+    left, _, top, _ = w.frame
+    padded = F.pad(x, w.frame, value=LOWEST)
+    maxima, places = F.max_pool2d(padded, w.kernel, w.stride, return_indices=True)
+    rows, columns = places // padded.shape[3] - top, places % padded.shape[3] - left
+    inside = (rows >= 0) & (rows < x.shape[2]) & (columns >= 0) & (columns < x.shape[3])
+    return maxima, torch.where(inside, rows * x.shape[3] + columns, -1)
+
+
+def mean_pool(x: Tensor, w: Windows) -> Tensor:
+    """Return the means of N x C x H x W."""
+    if w.native:
+        return F.avg_pool2d(x, w.kernel, w.stride, w.pad, ceil_mode=w.ceil)
+    return F.avg_pool2d(F.pad(x, w.frame), w.kernel, w.stride, divisor_override=1) / w.divisors(x)
+
+
+def put_back(dy: Tensor, places: Tensor, like: Tensor) -> Tensor:
+    """Return zeros like `like` with each dy added where its value came from; nowhere for a place of -1."""
+    dx = torch.zeros_like(like, memory_format=torch.contiguous_format)
+    values = torch.where(places < 0, 0, dy)
+    dx.flatten(2).scatter_add_(2, places.clamp(min=0).flatten(2), values.flatten(2))
+    return dx
+
+
+def max_pool_into(out: Tensor, x: Tensor, w: Windows) -> None:
+    """Write the maxima of unpadded windows, but not where they are: ten times as fast as torch's on a CPU.
+
+    Rows are combined before columns, for a block of windows at a time so that it stays in the cache.
+    """
+    (kernel, across), (stride, along), (height, width) = w.kernel, w.stride, w.count
+    step = max(1, BLOCK // max(1, out[:, :, 0].numel() * along))
+    for start in range(0, height, step):
+        block = out[:, :, start : start + step]
+        rows = _max_along(x[:, :, start * stride :], 2, kernel, stride, block.shape[2])
+        _max_along(rows, 3, across, along, width, block)
+
+
+def _max_along(x: Tensor, axis: int, kernel: int, stride: int, count: int, out: Tensor | None = None) -> Tensor:
+    """Return the maxima of `count` windows along an axis; some at the end may reach past it."""
+    before = (slice(None),) * axis
+    span = (count - 1) * stride + 1
+    y = x[(*before, slice(0, span, stride))]
+    for offset in range(1, kernel):
+        value = x[(*before, slice(offset, offset + span, stride))]
+        reached = value.shape[axis]  # windows that have a value at this offset
+        if reached == count:
+            y = out = torch.maximum(y, value, out=out)
+        else:
+            if y is not out:
+                y = out = y.clone() if out is None else out.copy_(y)
+            part = y.narrow(axis, 0, reached)
+            torch.maximum(part, value, out=part)
+    if y is not out and out is not None:
+        out.copy_(y)
+    return y
