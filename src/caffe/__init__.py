@@ -1,0 +1,78 @@
+"""pycaffe on PyTorch: Caffe's Python API, formats and numbers.
+
+    net = caffe.Net("deploy.prototxt", caffe.TEST, weights="net.caffemodel")
+    solver = caffe.SGDSolver("solver.prototxt")
+
+The names are BVLC Caffe's; docs/ says where behaviour differs and why.
+"""
+
+from . import errors, proto
+from ._caffe import (
+    TEST,
+    TRAIN,
+    Layer,
+    init_log,
+    layer_type_list,
+    log,
+    set_device,
+    set_mode_cpu,
+    set_mode_gpu,
+    set_multiprocess,
+    set_precision,
+    set_random_seed,
+    set_solver_count,
+    set_solver_rank,
+    solver_count,
+    solver_rank,
+)
+from .allocator import keep_freed_memory
+from .errors import CaffeError
+from .net_spec import NetSpec, layers, params, to_proto
+from .pycaffe import (
+    AdaDeltaSolver,
+    AdaGradSolver,
+    AdamSolver,
+    NesterovSolver,
+    Net,
+    RMSPropSolver,
+    SGDSolver,
+    get_solver,
+)
+
+keep_freed_memory()
+
+__version__ = "1.0.0"  # the BVLC Caffe version whose behaviour this is
+
+__all__ = [
+    "TEST",
+    "TRAIN",
+    "AdaDeltaSolver",
+    "AdaGradSolver",
+    "AdamSolver",
+    "CaffeError",
+    "Layer",
+    "NesterovSolver",
+    "Net",
+    "NetSpec",
+    "RMSPropSolver",
+    "SGDSolver",
+    "errors",
+    "get_solver",
+    "init_log",
+    "layer_type_list",
+    "layers",
+    "log",
+    "params",
+    "proto",
+    "set_device",
+    "set_mode_cpu",
+    "set_mode_gpu",
+    "set_multiprocess",
+    "set_precision",
+    "set_random_seed",
+    "set_solver_count",
+    "set_solver_rank",
+    "solver_count",
+    "solver_rank",
+    "to_proto",
+]

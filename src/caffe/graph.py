@@ -9,6 +9,7 @@ import importlib
 from dataclasses import dataclass, field
 
 from . import layer_types as _registered  # noqa: F401  importing it registers the layer types
+from .ahead import Ahead
 from .blob import Blob, RawBlobVec, describe
 from .errors import CaffeError, NetError
 from .layer import Layer, TensorLayer, layer_class, layer_types
@@ -33,6 +34,7 @@ class Node:
     bottom_need_backward: list[bool]
     need_backward: bool
     loss_weights: list[float] = field(default_factory=list)
+    ahead: Ahead | None = None  # where a data layer is run ahead of the net
 
 
 @dataclass
@@ -112,7 +114,8 @@ class Graph:
         need = any(wants) | self._append_params(layer)
         if need:
             self._blob_needs_backward.update(dict.fromkeys(top_names, True))
-        self.nodes.append(Node(param.name, layer, bottom, top, bottoms, top_names, wants, need, weights))
+        ahead = Ahead(layer) if Ahead.allowed(layer, bottom) else None
+        self.nodes.append(Node(param.name, layer, bottom, top, bottoms, top_names, wants, need, weights, ahead))
 
     def _take_bottoms(self, param: caffe_pb2.LayerParameter) -> tuple[list[str], list[bool]]:
         """Return the bottoms' names and whether each needs a gradient; they are outputs of the net no more."""

@@ -156,7 +156,7 @@ class Net:
                 raise Exception("Input blob arguments do not match net inputs.")
             for name, values in kwargs.items():
                 blob = self.blobs[name]
-                if np.ndim(values) and np.shape(values)[0] != blob.num:
+                if np.shape(values)[:1] != blob.dims[:1]:
                     raise Exception("Input is not batch sized")
                 blob.data[...] = values
         self._forward(first, last)
@@ -177,6 +177,8 @@ class Net:
                 with explained(node.name, layer.type, node.bottom), torch.no_grad():
                     layer.reshape(node.bottom, node.top)
                     layer.forward(node.bottom, node.top)
+            elif node.ahead is not None:
+                node.ahead.forward(node.top)
             else:
                 layer.reshape(node.bottom, node.top)
                 layer.forward(node.bottom, node.top)
@@ -200,8 +202,9 @@ class Net:
     def reshape(self) -> None:
         """Give every blob the shape that follows from the inputs' shapes, without computing anything."""
         for node in self._nodes:
-            with explained(node.name, node.layer.type, node.bottom):
-                node.layer.reshape(node.bottom, node.top)
+            if node.ahead is None:  # what runs ahead has its next item in hand, and shapes its tops with it
+                with explained(node.name, node.layer.type, node.bottom):
+                    node.layer.reshape(node.bottom, node.top)
 
     # Backward
 
@@ -230,7 +233,7 @@ class Net:
                 raise Exception("Top diff arguments do not match net outputs.")
             for name, values in kwargs.items():
                 blob = self.blobs[name]
-                if np.ndim(values) and np.shape(values)[0] != blob.num:
+                if np.shape(values)[:1] != blob.dims[:1]:
                     raise Exception("Diff is not batch sized")
                 blob.diff[...] = values
         self._backward(first, last)
@@ -275,7 +278,7 @@ class Net:
         """Run forward over more items than fit in a batch and return copies of the outputs, one row an item."""
         collected: dict[str, list[np.ndarray]] = {name: [] for name in {*self.outputs, *(blobs or [])}}
         for batch in self._batch(kwargs):
-            for name, values in self.forward(blobs=blobs, **batch).items():
+            for name, values in self.forward(blobs, **batch).items():  # type: ignore[arg-type]
                 collected[name].extend(np.atleast_1d(values).copy())
         return _joined(collected, len(next(iter(kwargs.values()))))
 
@@ -287,10 +290,11 @@ class Net:
         all_diffs: dict[str, list[np.ndarray]] = {n: [] for n in {*self.inputs, *(diffs or [])}}
         forward_batches = self._batch({n: kwargs[n] for n in self.inputs if n in kwargs})
         backward_batches = self._batch({n: kwargs[n] for n in self.outputs if n in kwargs})
-        for inputs, top_diffs in zip_longest(forward_batches, backward_batches, fillvalue={}):
-            for name, values in self.forward(blobs=blobs, **inputs).items():
+        nothing: Arrays = {}
+        for inputs, top_diffs in zip_longest(forward_batches, backward_batches, fillvalue=nothing):
+            for name, values in self.forward(blobs, **inputs).items():  # type: ignore[arg-type]
                 all_outs[name].extend(np.atleast_1d(values).copy())
-            for name, values in self.backward(diffs=diffs, **top_diffs).items():
+            for name, values in self.backward(diffs, **top_diffs).items():  # type: ignore[arg-type]
                 all_diffs[name].extend(np.atleast_1d(values).copy())
         count = len(next(iter(kwargs.values())))
         return _joined(all_outs, count), _joined(all_diffs, count)
@@ -300,7 +304,7 @@ class Net:
         if not blobs:
             return
         total = len(next(iter(blobs.values())))
-        size = next(iter(self.blobs.values())).num
+        size = self.blobs[next(iter(blobs))].dims[0]
         for begin in range(0, total, size):
             batch = {name: np.asarray(values[begin : begin + size]) for name, values in blobs.items()}
             missing = size - min(size, total - begin)
@@ -321,10 +325,14 @@ class Net:
             layer = targets.get(stored.name)
             if layer is None:
                 continue
-            self._check_blob_count(stored.name, len(layer.blobs), len(stored.blobs), os.fspath(path))
-            for index, (blob, source) in enumerate(zip(layer.blobs, stored.blobs, strict=True)):
+            # HDF5 leaves out a parameter that another layer owns.
+            sources = [*stored.blobs]
+            while len(sources) < len(layer.blobs) and not self._graph.owned[stored.name, len(sources)]:
+                sources.append(None)
+            self._check_blob_count(stored.name, len(layer.blobs), len(sources), os.fspath(path))
+            for index, (blob, source) in enumerate(zip(layer.blobs, sources, strict=True)):
                 if source is None:
-                    continue  # HDF5 leaves out a parameter that another layer owns
+                    continue
                 if not _fits(blob, source):
                     raise NetError(
                         f"Cannot copy param {index} weights from layer '{stored.name}'; shape mismatch. Source param "
