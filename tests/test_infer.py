@@ -1,0 +1,138 @@
+"""infer.py: the labels of an image of any size, and the program's files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import caffe
+import infer
+import vis
+
+CLASSES = 3
+MEAN = (100.0, 110.0, 120.0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An experiment whose score is a 1x1 convolution, with its weights."""
+    folder = tmp_path / "tiny-fcn"
+    folder.mkdir()
+    score = (
+        'layer { name: "score" type: "Convolution" bottom: "data" top: "score" convolution_param '
+        f"{{ num_output: {CLASSES} kernel_size: 1 }} }}\n"
+    )
+    settings = {"voc_dir": "../data/VOC2011", "split": "seg11valid", "mean": MEAN, "scale": 0.5}
+    (folder / "deploy.prototxt").write_text(
+        'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 3, 500, 500] } } }\n' + score
+    )
+    (folder / "val.prototxt").write_text(
+        'layer { name: "data" type: "Python" top: "data" top: "label" python_param { module: "layers" '
+        f'layer: "VOCSegDataLayer" param_str: {json.dumps(str(settings))} }} }}\n' + score
+    )
+    net = caffe.Net(str(folder / "deploy.prototxt"), caffe.TEST)
+    # The class is the strongest of blue, green and red, over the mean.
+    net.params["score"][0].data[...] = np.eye(3).reshape(3, 3, 1, 1)
+    net.save(str(folder / "tiny-fcn.caffemodel"))
+    return folder
+
+
+@pytest.fixture
+def net(folder: Path) -> caffe.Net:
+    return infer.deploy_net(folder, folder / "tiny-fcn.caffemodel")
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def expected(rgb: np.ndarray) -> np.ndarray:
+    return (rgb[:, :, ::-1] - np.array(MEAN)).argmax(2)
+
+
+@pytest.mark.parametrize("size", [(5, 9), (30, 20), (1, 1)])
+def test_an_image_of_any_size_is_labelled_pixel_by_pixel(net, size):
+    rgb = picture(*size)
+    labels = infer.segment(net, rgb, MEAN)
+    assert labels.dtype == np.uint8
+    assert np.array_equal(labels, expected(rgb))
+    assert np.array_equal(infer.segment(net, Image.fromarray(rgb), MEAN), labels)
+
+
+def test_an_earlier_result_stays_as_it_is(net):
+    first = infer.segment(net, picture(6, 6), MEAN)
+    kept = first.copy()
+    infer.segment(net, 255 - picture(6, 6), MEAN)
+    assert np.array_equal(first, kept)
+
+
+def test_what_is_no_image_is_refused(net):
+    with pytest.raises(ValueError, match=r"not \(4, 4\) uint8"):
+        infer.segment(net, np.zeros((4, 4), np.uint8))
+    with pytest.raises(ValueError, match=r"float64"):
+        infer.segment(net, np.zeros((4, 4, 3)))
+
+
+def test_the_program_segments_a_folder_and_goes_on_past_a_damaged_file(folder, tmp_path, capsys):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.fromarray(picture(40, 50)).save(photos / "a.png")
+    Image.fromarray(picture(20, 30)).save(photos / "b.PNG")
+    (photos / "broken.jpg").write_bytes(b"no image")
+    (photos / "notes.txt").write_text("not looked at")
+    out = tmp_path / "out"
+    assert infer.main([str(photos), "--net", str(folder), "--out", str(out), "--cpu"]) == 1
+    assert "broken.jpg cannot be read" in capsys.readouterr().err
+    assert sorted(p.name for p in out.iterdir()) == ["a.png", "a_overlay.png", "b.png", "b_overlay.png"]
+    labels = Image.open(out / "a.png")
+    assert labels.mode == "P"
+    assert np.array_equal(np.asarray(labels), expected(picture(40, 50)))
+    overlay = Image.open(out / "a_overlay.png")
+    assert overlay.width > 50  # the picture and its legend
+    names = vis.class_names(None, CLASSES)
+    assert names[1] in "class 1"
+
+
+def test_the_program_takes_one_image_and_explicit_weights(folder, tmp_path, monkeypatch, capsys):
+    Image.fromarray(picture(8, 8)).save(tmp_path / "one.png")
+    weights = (folder / "tiny-fcn.caffemodel").rename(tmp_path / "elsewhere.caffemodel")
+    monkeypatch.chdir(folder)  # the experiment it runs in
+    assert infer.main([str(tmp_path / "one.png"), "--weights", str(weights), "--out", "result"]) == 0
+    assert (folder / "result" / "one.png").is_file()
+    assert "class 0, class 1, class 2" in capsys.readouterr().out
+
+
+def test_images_of_one_name_do_not_overwrite_each_other(folder, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("a.png", "a.bmp"):
+        Image.fromarray(picture(8, 8)).save(photos / name)
+    assert infer.main([str(photos), "--net", str(folder), "--out", str(tmp_path / "out")]) == 0
+    assert {p.name for p in (tmp_path / "out").glob("*.png")} == {
+        "a.png.png",
+        "a.bmp.png",
+        "a.png_overlay.png",
+        "a.bmp_overlay.png",
+    }
+
+
+def test_what_is_missing_is_said(folder, tmp_path, capsys):
+    def said(*options: str) -> str:
+        assert infer.main([*options, "--net", str(folder)]) == 1
+        return capsys.readouterr().err
+
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "There is no image in" in said(str(empty))
+    assert "There is no image nowhere.jpg" in said("nowhere.jpg")
+    photo = tmp_path / "photo.png"
+    Image.fromarray(picture(8, 8)).save(photo)
+    assert "is where the images are" in said(str(photo), "--out", str(tmp_path))
+    (folder / "deploy.prototxt").unlink()
+    assert "python -m nets" in said(str(photo))
+    (folder / "tiny-fcn.caffemodel").unlink()
+    assert "There are no weights for tiny-fcn" in said(str(photo))
