@@ -1,0 +1,569 @@
+"""train.py with progress.py and snapshots.py: a small net trained end to end, stopped, gone on with, and refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+
+import caffe
+import experiment
+import nets.experiments
+import progress
+import score
+import snapshots
+import surgery
+import train
+from caffe.proto import caffe_pb2
+from datasets import shapes
+from nets import heads, vgg16
+
+ROOT = Path(__file__).resolve().parent.parent
+SIZE = 48
+
+SOLVER = """
+train_net: "train.prototxt" test_net: "val.prototxt" test_iter: 3 test_interval: 1000000 test_initialization: false
+base_lr: 1e-9 lr_policy: "poly" power: 0.9 momentum: 0.9 max_iter: 60 random_seed: 1
+display: 20 average_loss: 5 snapshot: 25 snapshot_prefix: "snapshot/train"
+"""
+
+NET = """
+layer {{ name: "data" type: "Python" top: "data" top: "label"
+  python_param {{ module: "layers" layer: "{layer}" param_str: "{settings}" }} }}
+layer {{ name: "score_fr" type: "Convolution" bottom: "data" top: "score_fr"
+  convolution_param {{ num_output: 6 kernel_size: 4 stride: 4 }} }}
+layer {{ name: "upscore" type: "Deconvolution" bottom: "score_fr" top: "upscore" param {{ lr_mult: 0 }}
+  convolution_param {{ num_output: 6 kernel_size: 8 stride: 4 bias_term: false }} }}
+layer {{ name: "score" type: "Crop" bottom: "upscore" bottom: "data" top: "score"
+  crop_param {{ axis: 2 offset: 2 }} }}
+layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "score" bottom: "label" top: "loss"
+  loss_param {{ ignore_label: 255 normalize: {normalize} }} }}
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of data that holds a very small set of shapes."""
+    folder = tmp_path_factory.mktemp("data")
+    shapes.make(folder / "shapes", shapes.Parameters(train=5, val=3, size=SIZE), processes=1)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An experiment of a net with one convolution, whose loss is a sum over the pixels."""
+    monkeypatch.setenv("FCN_DATA", "")  # train.run sets it; this brings back what was there.
+    monkeypatch.setenv("GLOG_minloglevel", "2")
+    monkeypatch.chdir(tmp_path)  # The same for the folder.
+    folder = tmp_path / "tiny-fcn"
+    folder.mkdir()
+    (folder / "solver.prototxt").write_text(SOLVER)
+    write_nets(folder)
+    return folder
+
+
+def write_nets(folder: Path, normalize: bool = False) -> None:
+    common = {"mean": (104, 117, 123), "seed": 1337}
+    train_data = {"sbdd_dir": "../data/shapes/sbdd/dataset", "split": "train", **common}
+    val_data = {"voc_dir": "../data/shapes/VOC2011", "split": "seg11valid", **common}
+    for file, layer, settings in (
+        ("train", "SBDDSegDataLayer", train_data),
+        ("val", "VOCSegDataLayer", val_data),
+    ):
+        net = NET.format(layer=layer, settings=settings, normalize=str(normalize).lower())
+        (folder / f"{file}.prototxt").write_text(net)
+
+
+@pytest.fixture
+def solve(folder: Path, data: Path) -> Callable[..., score.Scores]:
+    """Run the experiment with a command line, as its solve.py would."""
+
+    def run(*argv: str, **settings: Any) -> score.Scores:
+        settings = {"weights": None, "split": "seg11valid", "score_every": 25, **settings}
+        arguments = ["--data", str(data), *argv]
+        return train.run(str(folder / "solve.py"), "What it is.", start=start, argv=arguments, **settings)
+
+    return run
+
+
+def start(net: caffe.Net, weights: str | None) -> None:
+    if weights is not None:
+        net.copy_from(weights)
+    surgery.interp(net, ["upscore"])
+
+
+def rows(out: Path) -> list[dict[str, float]]:
+    with (out / "log.csv").open() as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def iterations(out: Path) -> list[int]:
+    return [int(row["iteration"]) for row in rows(out)]
+
+
+def results(out: Path) -> list[int]:
+    return sorted(int(path.stem.rpartition("_")[2]) for path in (out / "results").iterdir())
+
+
+# A run from its start to its end
+
+
+def test_a_run_leaves_snapshots_logs_results_predictions_and_a_report(
+    solve: Callable[..., score.Scores], folder: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = solve()
+    out = folder / "snapshot"
+    # Every 25 from the solver and for the scorings, and the last.
+    for iteration in (25, 50, 60):
+        assert (out / f"train_iter_{iteration}.caffemodel").is_file()
+        assert (out / f"train_iter_{iteration}.solverstate").is_file()
+    assert results(out) == [25, 50, 60]
+    result = json.loads((out / "results/seg11valid_iter_60.json").read_text())
+    assert (result["images"], result["iteration"]) == (3, 60)
+    assert score.Scores.from_json(result).confusion.tolist() == scores.confusion.tolist()
+    assert result["weights"]["path"] == "snapshot/train_iter_60.caffemodel"
+    assert sorted(path.name for path in (out / "predictions").iterdir()) == [f"val_0000{i}.png" for i in range(3)]
+    assert "data:image/jpeg;base64," in (out / "report.html").read_text()
+
+    printed = capsys.readouterr().out
+    assert "Training on the CPU; --gpu 0" in printed
+    assert "iteration 60 of 60: loss/pixel" in printed
+    assert "images/s" in printed
+    assert re.search(r"mean IU +\d+\.\d\d", printed)
+    assert (folder / "solver.prototxt").read_text() == SOLVER
+
+
+def test_the_log_has_the_loss_as_caffe_has_it_and_per_pixel(
+    solve: Callable[..., score.Scores], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = []
+    read = progress.Loss.read
+    monkeypatch.setattr(progress.Loss, "read", lambda loss: losses.append(read(loss)) or losses[-1])
+    solve("--no-report", "--iterations", "50")
+    log = rows(folder / "snapshot")
+    assert [row["iteration"] for row in log] == [20, 40, 50]
+    # A sum that starts at ln 6 a pixel, with nothing for those that are void.
+    assert 0.6 * np.log(6) < losses[0][0] / SIZE**2 <= np.log(6)
+    for row in log:
+        done = int(row["iteration"])
+        assert row["loss"] == pytest.approx(losses[done - 1][0], rel=1e-6)
+        assert row["smoothed_loss"] == pytest.approx(np.mean([total for total, _ in losses[done - 5 : done]]), rel=1e-6)
+        assert row["loss_per_pixel"] == pytest.approx(row["smoothed_loss"] / SIZE**2, rel=1e-6)
+        # With --iterations, the rate falls to zero towards that, not to the solver's max_iter.
+        assert row["lr"] == pytest.approx(1e-9 * (1 - (done - 1) / 50) ** 0.9, rel=1e-5)
+    assert all(row["images_per_second"] > 0 for row in log)
+    assert log[0]["seconds"] < log[1]["seconds"] < log[2]["seconds"]
+
+
+def test_a_loss_that_is_a_mean_already_is_left_as_it_is(
+    solve: Callable[..., score.Scores], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_nets(folder, normalize=True)
+    solve("--no-report", "--iterations", "5")
+    (row,) = rows(folder / "snapshot")
+    assert row["loss_per_pixel"] == row["smoothed_loss"]
+    assert "loss/pixel" not in capsys.readouterr().out
+
+
+def test_tensorboard_reads_the_same_numbers(solve: Callable[..., score.Scores], folder: Path) -> None:
+    loader = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader")
+    scores = solve("--no-report", "--iterations", "40", "--score-every", "0")
+    (file,) = (folder / "snapshot/events").iterdir()
+    events = list(loader.RawEventFileLoader(str(file)).Load())
+    values = {}
+    from tensorboard.compat.proto.event_pb2 import Event  # noqa: PLC0415  where it is installed
+
+    for event in map(Event.FromString, events):
+        for value in event.summary.value:
+            values[event.step, value.tag] = value.simple_value
+    for row in rows(folder / "snapshot"):
+        assert values[row["iteration"], "train/loss_per_pixel"] == pytest.approx(row["loss_per_pixel"], rel=1e-5)
+        assert values[row["iteration"], "train/lr"] == pytest.approx(row["lr"], rel=1e-5)
+    assert values[40, "val/mean_iu"] == pytest.approx(scores.mean_iu)
+
+
+def test_out_takes_all_that_a_run_writes(
+    solve: Callable[..., score.Scores], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    before = sorted(folder.iterdir())
+    solve("--out", "my {run}", "--iterations", "10", "--seed", "7")  # Relative to where the program is called.
+    assert sorted(folder.iterdir()) == before
+    out = elsewhere / "my {run}"
+    assert {"train_iter_10.caffemodel", "train_iter_10.solverstate", "log.csv", "report.html"} <= set(os.listdir(out))
+    as_run = text_format.Parse((out / "solver.prototxt").read_text(), caffe_pb2.SolverParameter())
+    assert (as_run.max_iter, as_run.random_seed) == (10, 7)
+    assert as_run.snapshot_prefix == str(out / "train")
+
+
+def test_a_fixed_rate_just_stops_early(solve: Callable[..., score.Scores], folder: Path) -> None:
+    (folder / "solver.prototxt").write_text(SOLVER.replace("poly", "fixed"))
+    solve("--no-report", "--iterations", "5")
+    as_run = text_format.Parse((folder / "snapshot/solver.prototxt").read_text(), caffe_pb2.SolverParameter())
+    assert as_run.max_iter == 60
+    assert (folder / "snapshot/train_iter_5.caffemodel").is_file()
+
+
+def test_no_iterations_score_the_weights_to_start_from(
+    solve: Callable[..., score.Scores], folder: Path, tmp_path: Path
+) -> None:
+    trained = solve("--no-report", "--iterations", "20")
+    weights = tmp_path / "trained.caffemodel"
+    shutil.copy(folder / "snapshot/train_iter_20.caffemodel", weights)
+    scored = solve("--no-report", "--iterations", "0", "--weights", str(weights), "--out", str(tmp_path / "scored"))
+    assert scored.confusion.tolist() == trained.confusion.tolist()
+
+
+def test_a_run_goes_on_without_what_is_not_installed(
+    solve: Callable[..., score.Scores],
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("tensorboard", "tensorboard.compat.proto", "matplotlib", "jinja2"):
+        monkeypatch.setitem(sys.modules, name, None)
+    solve("--iterations", "5")
+    printed = capsys.readouterr().out
+    assert "tensorboard is not installed" in printed
+    assert "jinja2 is not installed: no report.html" in printed
+    assert iterations(folder / "snapshot") == [5]
+    assert not (folder / "snapshot/report.html").exists()
+
+
+# Stopped, and gone on with
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    """Have a signal sent to this process in the middle of a given iteration."""
+
+    def prepare(iteration: int, number: int = signal.SIGINT) -> None:
+        write = progress.Watch._on_gradients_ready
+
+        def on_gradients_ready(watch: progress.Watch) -> None:
+            if watch._solver.iter + 1 == iteration:
+                os.kill(os.getpid(), number)
+            write(watch)
+
+        monkeypatch.setattr(progress.Watch, "_on_gradients_ready", on_gradients_ready)
+
+    return prepare
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_finishes_its_iteration_and_goes_on_from_there(
+    solve: Callable[..., score.Scores],
+    interrupt: Callable[..., None],
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    number: int,
+) -> None:
+    interrupt(33, number)
+    with pytest.raises(SystemExit) as stopped:
+        solve("--no-report")
+    assert stopped.value.code == 130
+    out = folder / "snapshot"
+    assert (out / "train_iter_33.solverstate").is_file()
+    assert iterations(out) == [20]
+    printed = capsys.readouterr().out
+    assert "The same command with --resume goes on from snapshot/train_iter_33.solverstate." in printed
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    solve("--no-report", "--resume")
+    assert iterations(out) == [20, 40, 60]
+    assert results(out) == [25, 50, 60]
+    seconds = [row["seconds"] for row in rows(out)]
+    assert seconds == sorted(seconds)
+
+
+def test_a_run_stopped_while_it_is_scored_goes_on_too(
+    solve: Callable[..., score.Scores], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(score, "seg_tests", interrupted)
+        with pytest.raises(SystemExit) as stopped:
+            solve("--no-report")
+    assert stopped.value.code == 130
+    solve("--no-report", "--resume")
+    assert results(folder / "snapshot") == [50, 60]
+
+
+def test_resuming_drops_what_the_run_will_do_again(solve: Callable[..., score.Scores], folder: Path) -> None:
+    solve("--no-report")
+    out = folder / "snapshot"
+    with (out / "log.csv").open("a") as file:
+        file.write("80,1.0,1.")  # As a crash leaves it.
+    solve("--no-report", "--resume", str(out / "train_iter_25.solverstate"), "--iterations", "40")
+    assert iterations(out) == [20, 40]
+    assert results(out) == [25, 40]
+
+
+@pytest.mark.parametrize("cut", ["caffemodel", "solverstate"])
+def test_a_snapshot_that_is_cut_off_is_passed_over(
+    solve: Callable[..., score.Scores], folder: Path, capsys: pytest.CaptureFixture[str], cut: str
+) -> None:
+    solve("--no-report")
+    out = folder / "snapshot"
+    newest = out / f"train_iter_60.{cut}"
+    newest.write_bytes(newest.read_bytes()[:-7])
+    capsys.readouterr()
+    solve("--no-report", "--resume")
+    printed = capsys.readouterr().out
+    assert "train_iter_60.solverstate or its weights are cut off" in printed
+    assert "on from iteration 50" in printed
+    for state in out.glob("*.solverstate"):
+        state.write_bytes(b"")
+    with pytest.raises(SystemExit, match=r"No snapshot in .*snapshot is complete"):
+        solve("--no-report", "--resume")
+
+
+def test_weights_that_do_not_load_are_passed_over(
+    solve: Callable[..., score.Scores], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    solve("--no-report")
+    # Whole, to look at its fields, but nothing inside them is right.
+    (folder / "snapshot/train_iter_60.caffemodel").write_bytes(b"\xa2\x06\x03abc")
+    solve("--no-report", "--resume")
+    assert "on from iteration 50" in capsys.readouterr().out
+
+
+def test_resume_without_a_snapshot_starts_anew(solve: Callable[..., score.Scores], folder: Path) -> None:
+    solve("--no-report", "--iterations", "3", "--resume")
+    assert (folder / "snapshot/train_iter_3.caffemodel").is_file()
+
+
+# Refused
+
+
+def test_a_new_run_does_not_write_over_another(solve: Callable[..., score.Scores], folder: Path) -> None:
+    solve("--no-report", "--iterations", "5")
+    weights = (folder / "snapshot/train_iter_5.caffemodel").read_bytes()
+    with pytest.raises(SystemExit, match=r"holds a run, at iteration 5.*--resume.*--out"):
+        solve("--no-report", "--iterations", "5")
+    assert (folder / "snapshot/train_iter_5.caffemodel").read_bytes() == weights
+
+
+def test_missing_weights_are_named_with_how_to_get_them(solve: Callable[..., score.Scores], data: Path) -> None:
+    with pytest.raises(SystemExit) as refused:
+        solve(weights="../data/ilsvrc-nets/some.caffemodel", obtain="curl -O http://some.host/some.caffemodel")
+    assert str(data / "ilsvrc-nets/some.caffemodel") in str(refused.value)
+    assert "curl -O http://some.host/some.caffemodel" in str(refused.value)
+    with pytest.raises(SystemExit, match=r"no .*other\.caffemodel.*--weights FILE"):
+        solve("--weights", "other.caffemodel")
+
+
+def test_missing_data_is_named_with_how_to_get_it(solve: Callable[..., score.Scores], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as refused:
+        solve("--data", str(tmp_path / "nowhere"))
+    assert str(tmp_path / "nowhere/shapes/sbdd/dataset/train.txt") in str(refused.value)
+    assert "python -m datasets make shapes" in str(refused.value)
+
+
+def test_a_missing_prototxt_or_a_wrong_split_is_refused(solve: Callable[..., score.Scores], folder: Path) -> None:
+    with pytest.raises(SystemExit, match="is to be scored on 'seg12test', but its test net reads the split 'seg11"):
+        solve(split="seg12test")
+    (folder / "solver.prototxt").unlink()
+    with pytest.raises(SystemExit, match=r"solver\.prototxt is missing"):
+        solve()
+
+
+@pytest.mark.parametrize("argument", [["--gpu", "99"], ["99"]])
+def test_a_gpu_that_is_not_there_is_refused(solve: Callable[..., score.Scores], argument: list[str]) -> None:
+    with pytest.raises(SystemExit, match="GPU 99"):
+        solve(*argument)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    # The engine stops by itself; BVLC Caffe does not.
+    blob = SimpleNamespace(num=1, data=np.array(np.nan))
+    net = SimpleNamespace(blobs={"loss": blob}, blob_loss_weights={"loss": 1.0})
+    solver = SimpleNamespace(net=net, iter=41, add_callback=lambda *callbacks: None)
+    screen = progress.Screen(tmp_path / "caffe.log")
+    with progress.Logs(tmp_path, 0) as logs:
+        watch = progress.Watch(solver, progress.Loss(net, []), 100, logs, screen, 1, 1)
+        with pytest.raises(SystemExit, match="loss is nan at iteration 42"):
+            watch._on_gradients_ready()
+
+
+# The pieces
+
+
+def test_a_log_of_other_columns_is_not_read_as_ours(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("iteration,loss\n1,2\n")
+    with pytest.raises(ValueError, match=r"log\.csv has the columns iteration, loss; expected"):
+        progress.read_log(tmp_path / "log.csv")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
+)
+def test_a_duration_reads_as_a_person_says_it(seconds: float, text: str) -> None:
+    assert progress.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("content", "whole"),
+    [
+        (b"\x08\x96\x01\x12\x03abc", True),
+        (b"\x08\x96\x01\x12\x03ab", False),
+        (b"\x08\x96", False),
+        (b"", False),
+        (b"<html>", False),
+    ],
+)
+def test_a_file_that_is_cut_off_is_known_by_its_lengths(tmp_path: Path, content: bytes, whole: bool) -> None:
+    path = tmp_path / "some.caffemodel"
+    path.write_bytes(content)
+    assert snapshots._is_whole(path) is whole
+
+
+def test_on_a_terminal_caffe_s_information_goes_to_its_file_and_warnings_to_the_screen(tmp_path: Path) -> None:
+    pytest.importorskip("tqdm")
+    program = f"""
+import pathlib, sys
+from progress import Screen
+screen = Screen(pathlib.Path({str(tmp_path / "caffe.log")!r}))
+print("I1121 02:03:04.567890 1 solver.cpp:45] Initializing solver:\\nbase_lr: 1", file=sys.stderr)
+screen.begin(40, 0)
+for done in range(1, 41):
+    print("I1121 02:03:04.567890 1 solver.cpp:239] Iteration", done, file=sys.stderr)
+    if done == 20:
+        print("W1121 02:03:04.567890 1 net.cpp:1] Beware\\nof the second line", file=sys.stderr)
+        screen.progress(done, "half way")
+    screen.iteration(done)
+screen.close()
+print("back", file=sys.stderr)
+"""
+    master, slave = os.openpty()
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, stderr=slave, stdout=subprocess.PIPE, check=True)
+    os.close(slave)
+    shown = os.read(master, 1 << 16).decode()
+    os.close(master)
+    assert "half way" in shown
+    assert "Beware" in shown
+    assert "of the second line" in shown
+    assert "Iteration" not in shown
+    assert "base_lr" not in shown
+    assert shown.rstrip().endswith("back")
+    assert b"caffe.log" in run.stdout
+    assert "Iteration 40" in (tmp_path / "caffe.log").read_text()
+
+
+# The experiments
+
+
+SCRIPTS = sorted(path.relative_to(ROOT) for path in [*ROOT.glob("*/solve.py"), *ROOT.glob("*/*/solve.py")])
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What a solve.py calls train.run with."""
+    arguments: dict[str, Any] = {}
+    monkeypatch.setattr(train, "run", lambda script, manual, **settings: arguments.update(settings, manual=manual))
+    return arguments
+
+
+def test_every_experiment_has_a_solve_py() -> None:
+    assert {str(script.parent) for script in SCRIPTS} == set(nets.experiments.EXPERIMENTS)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=str)
+def test_a_solve_py_fits_its_solver_and_its_nets(script: Path, called: dict[str, Any]) -> None:
+    runpy.run_path(str(ROOT / script), run_name="__main__")
+    folder = ROOT / script.parent
+    assert f"cd {script.parent} && python solve.py" in called["manual"]
+    settings = text_format.Parse((folder / "solver.prototxt").read_text(), caffe_pb2.SolverParameter())
+    assert called["score_every"] % settings.snapshot == 0
+    assert f"{settings.max_iter:,} iterations" in called["manual"]
+    assert called["split"] == experiment.data_settings(folder / "val.prototxt")["split"]
+    before = re.match(r"\.\./(.+)/snapshot/train_iter_(\d+)\.caffemodel", called["weights"] or "")
+    if before:
+        earlier = (folder / ".." / before[1] / "solver.prototxt").read_text()
+        assert text_format.Parse(earlier, caffe_pb2.SolverParameter()).max_iter == int(before[2])
+
+
+def test_vgg16_is_convolutionalised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcn = tmp_path / "fcn.prototxt"
+    fcn.write_text(str(nets.shapes.fcn("deploy", heads.fcn32s)))  # A sixteenth of VGG16's widths.
+    monkeypatch.setattr(vgg16, "WIDTHS", tuple(width // 16 for width in vgg16.WIDTHS))
+    monkeypatch.setattr(vgg16, "FC_WIDTH", vgg16.FC_WIDTH // 16)
+    weights = tmp_path / "classifier.caffemodel"
+    net = caffe.Net(str(fcn), caffe.TEST)
+    rng = np.random.default_rng(0)
+    for blobs in net.params.values():
+        for blob in blobs:
+            blob.data[...] = rng.standard_normal(blob.data.shape)
+    wanted = {name: blobs[0].data.copy() for name, blobs in net.params.items()}
+    # As a classifier has them.
+    net.params["fc6"][0].reshape(256, 32 * 7 * 7)
+    net.params["fc7"][0].reshape(256, 256)
+    net.save(str(weights))
+
+    other = caffe.Net(str(fcn), caffe.TEST)
+    report = surgery.transplant(other, train.vgg16_classifier(str(weights)))
+    assert set(report.coerced) == {"fc6[0]", "fc7[0]"}
+    for name in ("conv1_1", "conv5_3", "fc6", "fc7"):
+        assert np.array_equal(other.params[name][0].data, wanted[name])
+
+
+# The demo
+
+
+@pytest.fixture
+def demo(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """shapes-fcn/demo.py's names."""
+    monkeypatch.setenv("GLOG_minloglevel", "2")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield runpy.run_path(str(ROOT / "shapes-fcn/demo.py"), run_name="demo")
+
+
+def test_the_demo_trains_the_three_stages_and_judges_them(
+    demo: dict[str, Any], data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out, picture = tmp_path / "demo", tmp_path / "demo.png"
+    arguments = ["--data", str(data), "--out", str(out), "--picture", str(picture)]
+    # A thousandth of the iterations: 5, 2 and 2, of which nobody can learn anything.
+    assert demo["main"]([*arguments, "--scale", "0.001"]) == 1
+    printed = capfd.readouterr()
+    assert "FCN-16s gains" in printed.err
+    assert "less than 0.03" in printed.err
+    assert re.search(r"FCN-8s +2 +\d+\.\d", printed.out)
+    page = (out / "report.html").read_text()
+    assert all(f"FCN-{stage}" in page for stage in ("32s", "16s", "8s"))
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    # A finer stage starts from the coarser one's weights.
+    assert f"from {out}/16s/train_iter_2.caffemodel" in printed.out
+
+    # What is done is not done again, and not mixed with another demo.
+    demo["main"].__globals__["_call"] = None
+    assert demo["main"]([*arguments, "--scale", "0.001"]) == 1
+    assert "FCN-8s is trained and scored already" in capfd.readouterr().out
+    assert demo["main"]([*arguments, "--scale", "0.002"]) == 1
+    assert "other settings" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("ius", "status"), [((0.40, 0.50, 0.63), 0), ((0.40, 0.42, 0.63), 1), ((0.4, 0.5, float("nan")), 1)]
+)
+def test_the_demo_passes_if_every_stage_gains(demo: dict[str, Any], ius: tuple[float, ...], status: int) -> None:
+    scores = {stage: SimpleNamespace(mean_iu=iu) for stage, iu in zip(demo["STAGES"], ius, strict=True)}
+    assert demo["_judge"](scores) == status
