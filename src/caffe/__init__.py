@@ -6,11 +6,12 @@
 The names are BVLC Caffe's; docs/ says where behaviour differs and why.
 """
 
-from . import errors, proto
+from . import allocator, errors, proto
 from ._caffe import (
     TEST,
     TRAIN,
     Layer,
+    has_nccl,
     init_log,
     layer_type_list,
     log,
@@ -25,7 +26,6 @@ from ._caffe import (
     solver_count,
     solver_rank,
 )
-from .allocator import keep_freed_memory
 from .errors import CaffeError
 from .net_spec import NetSpec, layers, params, to_proto
 from .pycaffe import (
@@ -38,8 +38,6 @@ from .pycaffe import (
     SGDSolver,
     get_solver,
 )
-
-keep_freed_memory()
 
 __version__ = "1.0.0"  # the BVLC Caffe version whose behaviour this is
 
@@ -56,8 +54,10 @@ __all__ = [
     "NetSpec",
     "RMSPropSolver",
     "SGDSolver",
+    "allocator",
     "errors",
     "get_solver",
+    "has_nccl",
     "init_log",
     "layer_type_list",
     "layers",

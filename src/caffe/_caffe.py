@@ -1,15 +1,15 @@
 """The names that programs import from caffe._caffe, which in BVLC Caffe is the compiled module."""
 
 from . import layer_types  # noqa: F401  registers the types that layer_type_list names
-from .blob import Blob, BlobVec, BoolVec, IntVec, RawBlobVec, StringVec
+from .blob import Blob, BlobVec, BoolVec, DtypeVec, IntVec, RawBlobVec, StringVec
 from .device import set_device, set_mode_cpu, set_mode_gpu, set_precision
 from .glog import init_log, log
-from .layer import Layer
+from .layer import Layer, LayerVec
 from .layer import layer_types as _layer_types
 from .net import Net
-from .proto.caffe_pb2 import TEST, TRAIN
+from .proto.caffe_pb2 import TEST, TRAIN, LayerParameter
 from .rng import set_random_seed
-from .solver import Solver, get_solver
+from .solver import NetVec, Solver, SolverParameter, get_solver
 from .world import set_multiprocess, set_solver_count, set_solver_rank, solver_count, solver_rank
 
 
@@ -18,19 +18,30 @@ def layer_type_list() -> StringVec:
     return StringVec(_layer_types())
 
 
+def has_nccl() -> bool:
+    """Tell whether caffe.NCCL can train on several GPUs: no, because this version has no parallel training yet."""
+    return False
+
+
 __all__ = [
     "TEST",
     "TRAIN",
     "Blob",
     "BlobVec",
     "BoolVec",
+    "DtypeVec",
     "IntVec",
     "Layer",
+    "LayerParameter",
+    "LayerVec",
     "Net",
+    "NetVec",
     "RawBlobVec",
     "Solver",
+    "SolverParameter",
     "StringVec",
     "get_solver",
+    "has_nccl",
     "init_log",
     "layer_type_list",
     "log",

@@ -40,10 +40,15 @@ class Ahead:
             made = self._make(len(top))
             self._consumed = _state(self.layer)
         else:
-            pending, self._next = self._next, None
-            made = pending.result()
+            pending = self._next
+            try:
+                made = pending.result()
+            finally:
+                if pending.done():  # else Ctrl-C came while waiting, and the item is still the next one
+                    self._next = None
             self._consumed = _state(self.layer)
         for blob, item in zip(top, made, strict=True):
+            blob.reshape(*item.dims)
             blob.set_data(item.data_tensor().to(device.current()))
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="caffe-data")

@@ -13,7 +13,9 @@ The rules that programs rely on (facts of blob.cpp, syncedmem.cpp and _caffe.cpp
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
 import weakref
 from collections.abc import Iterable, Sequence
 
@@ -28,18 +30,23 @@ MAX_COUNT = 2**31 - 1
 
 _NOWHERE, _HOST, _DEVICE, _BOTH = range(4)  # which side holds the current values
 
+# Versions are never the same in two memories: a blob may come to use another's (Net.share_with), and what was derived
+# from the first must not pass for what follows from the second.
+_versions = itertools.count()
+
 
 class Memory:
     """One float32 array: a blob's data or diff. Blobs that share it (Split, shared parameters) hold the same one."""
 
-    __slots__ = ("_anchor", "_device", "_head", "_host", "version")
+    __slots__ = ("_anchor", "_device", "_head", "_host", "_lent", "version")
 
     def __init__(self) -> None:
         self._host: torch.Tensor | None = None
         self._device: torch.Tensor | None = None
         self._head = _NOWHERE
         self._anchor: weakref.ref[np.ndarray] | None = None
-        self.version = 0  # grows with every write that the engine can know of
+        self._lent = False  # the device tensor was given out since both sides were last found equal
+        self.version = next(_versions)  # another one after every write that the engine can know of
 
     @property
     def held(self) -> bool:
@@ -53,21 +60,28 @@ class Memory:
 
     def fit(self, count: int) -> None:
         """Forget the values if `count` of them no longer fit; new memory starts at zero."""
+        if self._head == _DEVICE and self.held and self._device is not None and self._device.numel() < count:
+            self._on_host(())  # the views may show more memory than the device's last result filled
         holder = self._device if self._head == _DEVICE else self._host
         if holder is not None and holder.numel() < count:
             self._host = self._device = self._anchor = None  # views of the old memory go stale, as in Caffe
             self._head = _NOWHERE
-            self.version += 1
+            self.version = next(_versions)
 
     def clear(self) -> None:
         """Make every value zero."""
-        self.version += 1
+        self.version = next(_versions)
         if self.held and self._host is not None:
             self._host.zero_()
             self._head = _HOST
         else:
             self._host = self._device = None
             self._head = _NOWHERE
+
+    def discard(self) -> None:
+        """Let go of values that are about to be overwritten, so that their memory serves to compute the new ones."""
+        if not self.held:
+            self.clear()
 
     def tensor(self, dims: tuple[int, ...]) -> torch.Tensor:
         """Return the current values on the current device as a tensor of shape `dims` that shares this memory."""
@@ -95,12 +109,12 @@ class Memory:
             anchor = host.view(-1).numpy()
             self._anchor = weakref.ref(anchor)
         self._head = _HOST
-        self.version += 1
+        self.version = next(_versions)
         return anchor[: math.prod(dims)].reshape(dims)
 
     def assign(self, values: torch.Tensor) -> None:
         """Take `values`, a tensor of nobody else's, as the new values."""
-        self.version += 1
+        self.version = next(_versions)
         if values.device.type == "cpu":
             if self.held and self._host is not None and self._host.numel() >= values.numel():
                 _shaped(self._host, tuple(values.shape)).copy_(values)
@@ -111,21 +125,25 @@ class Memory:
             self._head = _HOST
         else:
             self._device = values
-            if not self.held:
+            if not self.held or (self._host is not None and self._host.numel() < values.numel()):
                 self._host = self._anchor = None
             self._head = _DEVICE
 
     def refresh(self) -> None:
         """Bring held numpy views up to date after the device has written."""
+        self._lent = False
         if self._head == _DEVICE and self.held and self._host is not None and self._device is not None:
             _shaped(self._host, tuple(self._device.shape)).copy_(self._device)
             self._head = _BOTH
 
     def touch(self) -> None:
-        """Record that the tensor was written in place."""
-        self.version += 1
+        """Record that the tensor may have been written in place, if it was given out."""
+        self.version = next(_versions)
         if self._head == _BOTH:
-            self._head = _DEVICE if device.current().type != "cpu" else _HOST
+            if device.current().type == "cpu":
+                self._head = _HOST
+            elif self._lent:  # else what a program wrote through its view since the last pass would be lost
+                self._head = _DEVICE
 
     def _on_host(self, dims: tuple[int, ...]) -> torch.Tensor:
         if self._head == _DEVICE:
@@ -137,7 +155,7 @@ class Memory:
                 self._anchor = None
                 self._head = _BOTH
         if self._host is None:
-            self._host = torch.zeros(dims)
+            self._host = _zeros(dims, device.CPU)
             self._anchor = None
             self._head = _HOST
         if self._head == _BOTH:
@@ -146,7 +164,7 @@ class Memory:
 
     def _on_device(self, dims: tuple[int, ...], where: torch.device) -> torch.Tensor:
         if self._head == _NOWHERE:
-            self._device = torch.zeros(dims, device=where)
+            self._device = _zeros(dims, where)
             self._head = _DEVICE
         stale = self._head == _HOST or (self._head == _BOTH and self.held)
         if stale:
@@ -162,7 +180,17 @@ class Memory:
         if not self.held:
             self._host = self._anchor = None  # the device is written next; keep one copy, not two
             self._head = _DEVICE
+        self._lent = True
         return self._device
+
+
+def _zeros(dims: tuple[int, ...], where: torch.device) -> torch.Tensor:
+    """Allocate zeros, or say in Caffe's terms that there is no memory for them."""
+    try:
+        return torch.zeros(dims, device=where)
+    except (RuntimeError, MemoryError) as error:
+        size = math.prod(dims) * 4 / 2**30
+        raise NetError(f"There is no memory on {where} for a blob of {_times(dims)} ({size:.1f} GiB).") from error
 
 
 def _shaped(values: torch.Tensor, dims: tuple[int, ...]) -> torch.Tensor:
@@ -228,12 +256,12 @@ class Blob:
     def reshape(self, *dims: int, **kwargs: object) -> None:
         """Change the shape: values are kept while they fit, and start at zero where memory has to grow.
 
-        Raises RuntimeError for keywords, and NetError for more than 32 axes, a negative extent or more than
-        2^31 - 1 values (blob.cpp:22).
+        Raises RuntimeError for keywords, TypeError for an extent that is no integer, and NetError for more than 32
+        axes, a negative extent, or an extent or number of values above 2^31 - 1 (blob.cpp:22).
         """
         if kwargs:
             raise RuntimeError("Blob.reshape takes no kwargs")
-        new = tuple(int(d) for d in dims)
+        new = tuple(operator.index(d) for d in dims)
         if new == self.dims and dims:
             return
         if len(new) > MAX_AXES:
@@ -241,8 +269,8 @@ class Blob:
         if any(d < 0 for d in new):
             raise NetError(f"A blob cannot have a negative extent: {_times(new)}.")
         count = math.prod(new)
-        if count > MAX_COUNT:
-            raise NetError(f"A blob of {_times(new)} has {count} values; Caffe's limit is {MAX_COUNT}.")
+        if max(count, *new, 0) > MAX_COUNT:
+            raise NetError(f"A blob of {_times(new)} is beyond Caffe's limit of {MAX_COUNT} values.")
         self.dims = new
         self._data.fit(count)
         self._diff.fit(count)
@@ -267,7 +295,9 @@ class Blob:
 
     def set_data(self, values: torch.Tensor) -> None:
         """Take `values`, which nobody else may hold, as data; the blob gets their shape."""
-        self.dims = tuple(values.shape)
+        if values.shape != self.dims:
+            self.dims = tuple(values.shape)
+            self._diff.fit(values.numel())
         self._data.assign(values)
 
     def set_diff(self, values: torch.Tensor) -> None:
@@ -297,6 +327,16 @@ class Blob:
     def clear_diff(self) -> None:
         """Set every gradient to zero."""
         self._diff.clear()
+
+    def discard_data(self, unless_of: Iterable[Blob]) -> None:
+        """Let go of data that is about to be overwritten, unless it is the memory of one of some blobs."""
+        if not any(self._data is other._data for other in unless_of):
+            self._data.discard()
+
+    def discard_diff(self, unless_of: Iterable[Blob]) -> None:
+        """Let go of a diff that is about to be overwritten, unless it is the memory of one of some blobs."""
+        if not any(self._diff is other._diff for other in unless_of):
+            self._diff.discard()
 
     def touch(self) -> None:
         """Record that data and diff tensors were written in place."""
@@ -352,6 +392,10 @@ class BoolVec(list[bool]):
 
 class StringVec(list[str]):
     """A list of strings, as pycaffe returns names."""
+
+
+class DtypeVec(list[float]):
+    """A list of floats, as pycaffe returns loss weights."""
 
 
 class RawBlobVec(tuple[Blob, ...]):

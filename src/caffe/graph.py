@@ -6,17 +6,20 @@ The rules are net.cpp's Init, AppendTop, AppendBottom and AppendParam.
 from __future__ import annotations
 
 import importlib
+from collections import Counter
 from dataclasses import dataclass, field
 
+from . import glog
 from . import layer_types as _registered  # noqa: F401  importing it registers the layer types
 from .ahead import Ahead
-from .blob import Blob, RawBlobVec, describe
+from .blob import Blob, BoolVec, RawBlobVec, describe
 from .errors import CaffeError, NetError
 from .layer import Layer, TensorLayer, layer_class, layer_types
 from .proto import caffe_pb2
 from .prototxt import nearest
 from .snapshot import blob_from_proto
 from .splits import filter_layers, insert_splits
+from .world import multiprocess, solver_count
 
 AUTOMATIC = "(automatic)"  # the name of a top that a loss layer was not given
 
@@ -31,7 +34,7 @@ class Node:
     top: RawBlobVec
     bottom_names: list[str]
     top_names: list[str]
-    bottom_need_backward: list[bool]
+    bottom_need_backward: BoolVec
     need_backward: bool
     loss_weights: list[float] = field(default_factory=list)
     ahead: Ahead | None = None  # where a data layer is run ahead of the net
@@ -65,12 +68,12 @@ class Graph:
         self.blobs: dict[str, Blob] = {}  # in order of creation
         self.loss_weights: dict[str, float] = {}
         self.learnable: list[LearnableParam] = []
-        self.owned: dict[tuple[str, int], bool] = {}  # (layer, index) -> False where another layer owns the blob
+        self.borrowed: list[Blob] = []  # parameter blobs whose memory is another layer's
         self.inputs: list[str] = []
         self._blob_needs_backward: dict[str, bool] = {}
         self._available: set[str] = set()
         self._named_params: dict[str, LearnableParam] = {}
-        self._check_names()
+        self._warn_of_equal_names()
         for layer_param in self.param.layer:
             self._append(layer_param)
         self.outputs = sorted(self._available)
@@ -81,14 +84,18 @@ class Graph:
             if isinstance(node.layer, TensorLayer):
                 node.layer.needs_backward = node.need_backward
 
-    def _check_names(self) -> None:
-        seen: set[str] = set()
-        for layer in self.param.layer:
-            if layer.name in seen:
-                raise NetError(
-                    f"Two layers are named '{layer.name}'. Weights are found by layer name, so each needs its own."
+    def _warn_of_equal_names(self) -> None:
+        for name, count in Counter(layer.name for layer in self.param.layer).items():
+            if count > 1:
+                glog.warning(
+                    f"{count} layers are named '{name}'. Weights are found by layer name, and only the first of them "
+                    "will be found.",
+                    "net.cpp:78",
                 )
-            seen.add(layer.name)
+
+    def owns(self, blob: Blob) -> bool:
+        """Tell whether a parameter blob's memory is its own layer's."""
+        return not any(blob is b for b in self.borrowed)
 
     def _append(self, param: caffe_pb2.LayerParameter) -> None:
         """Make one layer, wire it to the blobs so far and set it up."""
@@ -106,8 +113,8 @@ class Graph:
         bottom = RawBlobVec(self.blobs[n] for n in bottoms)
         if param.type == "Input":
             self.inputs.extend(top_names)
-        _load_stored_blobs(layer, param)
         with explained(param.name, param.type, bottom):
+            _load_stored_blobs(layer, param)
             layer.setup(bottom, top)
             layer.reshape(bottom, top)
         weights = self._loss_weights(param, layer, top_names)
@@ -117,9 +124,9 @@ class Graph:
         ahead = Ahead(layer) if Ahead.allowed(layer, bottom) else None
         self.nodes.append(Node(param.name, layer, bottom, top, bottoms, top_names, wants, need, weights, ahead))
 
-    def _take_bottoms(self, param: caffe_pb2.LayerParameter) -> tuple[list[str], list[bool]]:
+    def _take_bottoms(self, param: caffe_pb2.LayerParameter) -> tuple[list[str], BoolVec]:
         """Return the bottoms' names and whether each needs a gradient; they are outputs of the net no more."""
-        wants = []
+        wants = BoolVec()
         for j, name in enumerate(param.bottom):
             self._available.discard(name)
             wants.append(
@@ -178,7 +185,8 @@ class Graph:
             spec = param.param[index] if index < len(param.param) else caffe_pb2.ParamSpec()
             wanted.append(spec.lr_mult != 0)
             owner = self._named_params.get(spec.name) if spec.name else None
-            self.owned[param.name, index] = owner is None
+            if owner is not None:
+                self.borrowed.append(blob)
             if owner is None:
                 owner = LearnableParam(
                     blob, spec.lr_mult, spec.decay_mult, param.name, index,
@@ -202,7 +210,7 @@ class Graph:
             skip = all(n in skipped for n in node.top_names)
             if skip:
                 node.need_backward = False
-                node.bottom_need_backward = [False] * len(node.bottom_names)
+                node.bottom_need_backward = BoolVec([False] * len(node.bottom_names))
             if not contributes:
                 node.need_backward = False
             for j, name in enumerate(node.bottom_names):
@@ -226,6 +234,10 @@ class Graph:
                 node.layer.param_propagate_down = [True] * len(node.layer.blobs)
 
 
+# What torch says where an allocation fails, on the CPU and on a GPU; on the CPU its exception is a plain RuntimeError.
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+
+
 class explained:
     """Tell an error of torch's in Caffe's terms: the layer and its bottoms' shapes."""
 
@@ -238,13 +250,16 @@ class explained:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, CaffeError) and self.type != "Python" and self.name not in str(error):
+        if isinstance(error, CaffeError) and self.type != "Python" and f"'{self.name}'" not in str(error):
             raise NetError(f"Layer '{self.name}' ({self.type}): {error}") from None
-        if (
-            self.type != "Python"
-            and isinstance(error, (RuntimeError, ValueError, TypeError, IndexError))
-            and not isinstance(error, CaffeError)
-        ):
+        if self.type == "Python" or isinstance(error, CaffeError):
+            return
+        if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+            raise NetError(
+                f"Layer '{self.name}' ({self.type}): there is not enough memory to run it on its bottoms "
+                f"({describe(self.bottom)})."
+            ) from error
+        if isinstance(error, (RuntimeError, ValueError, TypeError, IndexError, ArithmeticError)):
             raise NetError(
                 f"Layer '{self.name}' ({self.type}) failed on its bottoms ({describe(self.bottom)}): {error}"
             ) from error
@@ -269,6 +284,11 @@ def make_layer(param: caffe_pb2.LayerParameter) -> Layer:
 
 def _make_python_layer(param: caffe_pb2.LayerParameter) -> Layer:
     setting = param.python_param
+    if param.phase == caffe_pb2.TRAIN and solver_count() > 1 and not multiprocess():
+        raise NetError(
+            f"Layer '{param.name}': a Python layer trains under {solver_count()} solvers only where each has a process "
+            "of its own. Start one process a GPU, and call caffe.set_multiprocess(True) in each (python_layer.hpp)."
+        )
     try:
         module = importlib.import_module(setting.module)
     except ModuleNotFoundError as error:

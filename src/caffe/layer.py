@@ -70,6 +70,10 @@ class Layer:
         """Write the diff of each bottom that is asked for, and add to the parameters' diffs."""
 
 
+class LayerVec(list[Layer]):
+    """A list of layers, as pycaffe returns a net's."""
+
+
 @dataclass
 class Backward:
     """What a gradient is computed from: the blobs as they are now, and what is asked for."""
@@ -169,7 +173,9 @@ class TensorLayer(Layer):
             raise self.fail("this type cannot work in place; give its top a name of its own.")
         shapes = [b.dims for b in bottom]
         self.configure(shapes)
-        if not self.blobs:
+        if self.blobs:
+            self._check_given_blobs([shape for shape, _ in self.param_shapes(shapes)])
+        else:
             for shape, filler in self.param_shapes(shapes):
                 blob = Blob(*shape)
                 if filler is not None:
@@ -195,6 +201,8 @@ class TensorLayer(Layer):
         if top and top[0] is bottom[0] and self.needs_backward:
             # The gradient needs the input that the result is about to overwrite.
             self._input = bottoms[0].clone() if bottom[0].data_version is None else bottoms[0]
+        for blob in top:
+            blob.discard_data(unless_of=bottom)
         results = self.compute(bottoms, [p.data_tensor() for p in self.blobs])
         for blob, result in zip(top, [results] if isinstance(results, Tensor) else results, strict=True):
             blob.set_data(_owned(result, bottoms))
@@ -207,25 +215,38 @@ class TensorLayer(Layer):
         bottoms = [b.data_tensor() for b in bottom]
         if self._input is not None and top[0] is bottom[0]:
             bottoms[0] = self._input
-        grads = self.gradient(
-            Backward(
-                top_diffs=[t.diff_tensor() for t in top],
-                tops=[t.data_tensor() for t in top],
-                bottoms=bottoms,
-                params=[p.data_tensor() for p in self.blobs],
-                want_bottoms=propagate_down,
-                want_params=want_params,
-            )
+        b = Backward(
+            top_diffs=[t.diff_tensor() for t in top],
+            tops=[t.data_tensor() for t in top],
+            bottoms=bottoms,
+            params=[p.data_tensor() for p in self.blobs],
+            want_bottoms=propagate_down,
+            want_params=want_params,
         )
+        for blob, wanted in zip(bottom, propagate_down, strict=True):
+            if wanted:
+                blob.discard_diff(unless_of=top)
+        grads = self.gradient(b)
+        lent = [*b.top_diffs, *b.tops, *b.bottoms, *b.params]
         for param, grad in zip(self.blobs, grads.params, strict=False):
             if grad is not None:
-                param.add_diff(grad)
+                param.add_diff(_owned(grad, lent))
         for blob, grad in zip(bottom, grads.bottoms, strict=True):
             if grad is not None:
-                blob.set_diff(grad)
+                blob.set_diff(_owned(grad, lent))
 
     def _tops_moved(self, top: Sequence[Blob]) -> bool:
         return any(t.dims != s for t, s in zip(top, self._top_shapes, strict=True))
+
+    def _check_given_blobs(self, shapes: list[Shape]) -> None:
+        """Refuse parameters in the prototxt that are not this layer's; old ones have axes of 1 in front."""
+        found = [b.dims for b in self.blobs]
+        if [_without_leading_ones(s) for s in found] != [_without_leading_ones(s) for s in shapes]:
+            raise self.fail(
+                f"the prototxt gives it blobs of {describe(found)}; by its settings they are {describe(shapes)}."
+            )
+        for blob, shape in zip(self.blobs, shapes, strict=True):
+            blob.reshape(*shape)
 
     def _check_number(self, kind: str, found: int, wanted: tuple[int, int | None]) -> None:
         least, most = wanted
@@ -258,10 +279,10 @@ class LossLayer(TensorLayer):
         super().backward(top, propagate_down, bottom)
 
 
-def _owned(result: Tensor, bottoms: list[Tensor]) -> Tensor:
-    """Return a tensor whose memory is no bottom's and no larger than itself, so that a blob can own it."""
+def _owned(result: Tensor, lent: list[Tensor]) -> Tensor:
+    """Return a tensor whose memory is none of `lent`'s and no larger than itself, so that a blob can own it."""
     start = result.data_ptr()
-    shared = any(start == b.data_ptr() for b in bottoms) or result.untyped_storage().nbytes() != result.nbytes
+    shared = any(start == b.data_ptr() for b in lent) or result.untyped_storage().nbytes() != result.nbytes
     return result.clone(memory_format=torch.contiguous_format) if shared else result
 
 
@@ -290,6 +311,11 @@ def layer_class(name: str) -> type[TensorLayer] | None:
 def layer_types() -> list[str]:
     """Return the names of all layer types, sorted, Python's included."""
     return sorted([*_types, "Python"])
+
+
+def _without_leading_ones(shape: Shape) -> Shape:
+    first = next((i for i, extent in enumerate(shape) if extent != 1), len(shape))
+    return shape[first:]
 
 
 def canonical_axis(axis: int, axes: int) -> int | None:

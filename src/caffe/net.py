@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import device, snapshot
-from .blob import Blob, BlobVec, StringVec, describe
+from . import device, glog, snapshot
+from .blob import Blob, BlobVec, DtypeVec, IntVec, StringVec, describe
 from .errors import CaffeError, NetError
 from .graph import Graph, LearnableParam, Node, explained
-from .layer import Layer, TensorLayer
+from .layer import Layer, LayerVec, TensorLayer
 from .proto import caffe_pb2
 from .prototxt import read_net
 from .upgrade import upgrade_net
@@ -70,9 +70,9 @@ class Net:
     # What the net is made of
 
     @property
-    def layers(self) -> list[Layer]:
+    def layers(self) -> LayerVec:
         """Every layer, splits included; a Python layer is the program's own object."""
-        return [node.layer for node in self._nodes]
+        return LayerVec(node.layer for node in self._nodes)
 
     @property
     def layer_dict(self) -> OrderedDict[str, Layer]:
@@ -112,22 +112,26 @@ class Net:
         return BlobVec(self.blobs.values())
 
     @property
-    def _blob_loss_weights(self) -> list[float]:
-        return list(self.blob_loss_weights.values())
+    def _blob_loss_weights(self) -> DtypeVec:
+        return DtypeVec(self.blob_loss_weights.values())
 
     @property
-    def _inputs(self) -> list[int]:
-        return [self._blob_names.index(n) for n in self.inputs]
+    def _inputs(self) -> IntVec:
+        return self._blob_ids(self.inputs)
 
     @property
-    def _outputs(self) -> list[int]:
-        return [self._blob_names.index(n) for n in self.outputs]
+    def _outputs(self) -> IntVec:
+        return self._blob_ids(self.outputs)
 
-    def _top_ids(self, layer: int) -> list[int]:
-        return [self._blob_names.index(n) for n in self._nodes[layer].top_names]
+    def _top_ids(self, layer: int) -> IntVec:
+        return self._blob_ids(self._nodes[layer].top_names)
 
-    def _bottom_ids(self, layer: int) -> list[int]:
-        return [self._blob_names.index(n) for n in self._nodes[layer].bottom_names]
+    def _bottom_ids(self, layer: int) -> IntVec:
+        return self._blob_ids(self._nodes[layer].bottom_names)
+
+    def _blob_ids(self, names: Sequence[str]) -> IntVec:
+        places = {name: i for i, name in enumerate(self.blobs)}
+        return IntVec(places[name] for name in names)
 
     # Forward
 
@@ -167,6 +171,8 @@ class Net:
         return self._forward(0, len(self._nodes) - 1)
 
     def _forward(self, start: int, end: int) -> float:
+        """Run layers by index, both ends included, and return their weighted loss (net.cpp ForwardFromTo)."""
+        self._check_range(start, end)
         loss = 0.0
         for i in range(start, end + 1):
             for hook in self._before_forward:
@@ -244,6 +250,8 @@ class Net:
         self._backward(len(self._nodes) - 1, 0)
 
     def _backward(self, start: int, end: int) -> None:
+        """Run layers backward by index, both ends included (net.cpp BackwardFromTo)."""
+        self._check_range(end, start)
         for i in range(start, end - 1, -1):
             for hook in self._before_backward:
                 hook(i)
@@ -271,6 +279,23 @@ class Net:
                 blob.refresh_views()
             for param in self.learnable:
                 param.blob.refresh_views()
+
+    # Arrays as input
+
+    def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
+        """Let the MemoryData layer that the net begins with read `data` (N x C x H x W) and `labels` (N values).
+
+        Raises RuntimeError if the first layer is of another type.
+        """
+        if labels.ndim == 1:
+            labels = np.ascontiguousarray(labels[:, np.newaxis, np.newaxis, np.newaxis])
+        self._set_input_arrays(data, labels)
+
+    def _set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
+        first = self._nodes[0].layer if self._nodes else None
+        if first is None or first.type != "MemoryData":
+            raise RuntimeError("set_input_arrays may only be called if the first layer is a MemoryDataLayer")
+        raise NotImplementedError("MemoryData has no reader of arrays yet.")
 
     # Batches
 
@@ -320,14 +345,14 @@ class Net:
         Layers of the file that the net lacks are passed over; layers of the net that the file lacks keep theirs.
         Raises NetError on a different number or shape of blobs, FileFormatError for a damaged file.
         """
-        targets = {node.name: node.layer for node in self._nodes}
+        targets = {node.name: node.layer for node in reversed(self._nodes)}  # the first of a name
         for stored in snapshot.read_weights(os.fspath(path)):
             layer = targets.get(stored.name)
             if layer is None:
                 continue
             # HDF5 leaves out a parameter that another layer owns.
             sources = [*stored.blobs]
-            while len(sources) < len(layer.blobs) and not self._graph.owned[stored.name, len(sources)]:
+            while len(sources) < len(layer.blobs) and not self._graph.owns(layer.blobs[len(sources)]):
                 sources.append(None)
             self._check_blob_count(stored.name, len(layer.blobs), len(sources), os.fspath(path))
             for index, (blob, source) in enumerate(zip(layer.blobs, sources, strict=True)):
@@ -351,7 +376,7 @@ class Net:
 
         Raises NetError on a different number or shape of blobs.
         """
-        targets = {node.name: node.layer for node in self._nodes}
+        targets = {node.name: node.layer for node in reversed(self._nodes)}  # the first of a name
         for node in other._nodes:
             layer = targets.get(node.name)
             if layer is None:
@@ -376,8 +401,8 @@ class Net:
     def stored_layers(self, with_diff: bool = False, hdf5: bool = False) -> list[snapshot.StoredLayer]:
         """Return every layer's settings and blobs as a snapshot holds them."""
 
-        def stored(name: str, index: int, blob: Blob) -> snapshot.StoredBlob | None:
-            if hdf5 and not self._graph.owned[name, index]:
+        def stored(blob: Blob) -> snapshot.StoredBlob | None:
+            if hdf5 and not self._graph.owns(blob):
                 return None
             diff = np.array(blob.diff) if with_diff else None
             return snapshot.StoredBlob(shape=blob.dims, data=blob.data, diff=diff, legacy=False)
@@ -385,7 +410,7 @@ class Net:
         return [
             snapshot.StoredLayer(
                 name=node.name,
-                blobs=[stored(node.name, i, blob) for i, blob in enumerate(node.layer.blobs)],
+                blobs=[stored(blob) for blob in node.layer.blobs],
                 param=node.layer.layer_param,
             )
             for node in self._nodes
@@ -408,6 +433,10 @@ class Net:
     def after_backward(self, hook: Hook) -> None:
         """Call `hook(layer_index)` after each layer's backward."""
         self._after_backward.append(hook)
+
+    def _check_range(self, first: int, last: int) -> None:
+        if first < 0 or last >= len(self._nodes):
+            raise NetError(f"Layers {first} to {last} were asked for; this net's are 0 to {len(self._nodes) - 1}.")
 
     def _index(self, layer_name: str) -> int:
         return list(self._layer_names).index(layer_name)
@@ -433,6 +462,11 @@ def _constructor_arguments(
         raise TypeError(f"Net() takes phase, level, stages and weights; {', '.join(unknown)} is not known.")
     if args and isinstance(args[0], (str, os.PathLike)):
         weights, *args = args  # type: ignore[assignment]
+        glog.warning(
+            'DEPRECATION WARNING - deprecated use of Python interface. Use this instead (with the named "weights" '
+            f"parameter): Net('...', {args[0] if args else phase}, weights='{weights}')",
+            "_caffe.cpp:143",
+        )
     values = dict(zip(("phase", "level", "stages", "weights"), args, strict=False))
     phase = values.get("phase", phase)
     if phase not in (caffe_pb2.TRAIN, caffe_pb2.TEST):

@@ -228,6 +228,8 @@ def clip_gradients(params: Sequence[LearnableParam], limit: float, iteration: in
             "sgd_solver.cpp:94",
         )
         torch._foreach_mul_(diffs, scale)
+        for param in written:
+            param.blob.touch()
 
 
 def update(

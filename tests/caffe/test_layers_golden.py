@@ -8,10 +8,12 @@ import pytest
 import torch
 
 import caffe
+from caffe import device
 
 LAYERS = Path(__file__).parents[1] / "golden" / "layers"
 CASES = sorted(path.stem for path in LAYERS.glob("*.npz"))
-TOLERANCE = 1e-5  # of max(1, the largest value)
+TOLERANCE = {"cpu": 1e-5, "cuda": 1e-4}  # of max(1, the largest value)
+NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU")
 
 
 def unknown_types(name):
@@ -19,8 +21,16 @@ def unknown_types(name):
     return used - set(caffe.layer_type_list())
 
 
+@pytest.fixture(params=["cpu", pytest.param("gpu", marks=NO_GPU)])
+def mode(request):
+    if request.param == "gpu":
+        caffe.set_mode_gpu()
+    yield
+    caffe.set_mode_cpu()
+
+
 @pytest.fixture(params=CASES)
-def case(request):
+def case(request, mode):
     """A recorded case: its net, with the recorded inputs and parameters set, and all that was recorded."""
     missing = unknown_types(request.param)
     if missing:
@@ -59,11 +69,12 @@ def run(net, recorded):
 def differences(found, recorded):
     """Return one line for each blob that is further from the recorded one than the tolerance."""
     lines = []
+    tolerance = TOLERANCE[device.current().type]
     for key, values in found.items():
         wanted = recorded[key].astype(np.float64)
         if values.shape != wanted.shape:
             lines.append(f"{key}: shape {values.shape}, recorded {wanted.shape}")
-        elif values.size and not np.abs(values - wanted).max() <= TOLERANCE * max(1.0, np.abs(wanted).max()):
+        elif values.size and not np.abs(values - wanted).max() <= tolerance * max(1.0, np.abs(wanted).max()):
             lines.append(f"{key}: off by {np.abs(values - wanted).max():.2e}, values up to {np.abs(wanted).max():.2g}")
     return lines
 

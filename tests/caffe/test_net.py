@@ -295,7 +295,6 @@ LAYER = 'layer {{ name: "x" type: "{type}" bottom: "{bottom}" top: "x" }}\n'
         (SIMPLE + LAYER.format(type="ReLU", bottom="dat"), r"Unknown bottom blob 'dat' \(layer 'x', bottom index 0\)"),
         (LAYER.format(type="ReLU", bottom="y") + 'layer { name: "y" type: "ReLU" bottom: "x" top: "y" }', "later"),
         (SIMPLE + LAYER.format(type="ReLU", bottom="data").replace('top: "x"', 'top: "prob"'), "'prob'.*made by an"),
-        (SIMPLE + LAYER.format(type="ReLU", bottom="data").replace('"x"', '"conv"', 1), "Two layers are named 'conv'"),
         (SIMPLE.replace("kernel_size: 3", "kernel_size: 30"), r"'conv'.*leave nothing.*2 x 3 x 6 x 5"),
         (SIMPLE.replace("dim: 5", "dim: -5"), "negative"),
         (SIMPLE.replace("dim: 6", "dim: 60000").replace("dim: 5", "dim: 60000"), "limit"),
@@ -337,6 +336,17 @@ def test_a_wrong_call_says_what_was_expected(write):
         caffe.Net(path, caffe.TEST, stages="deploy")
     with pytest.raises(TypeError, match="wieghts"):
         caffe.Net(path, caffe.TEST, wieghts="x")
+
+
+def test_layers_of_one_name_are_warned_about_and_the_first_gets_the_weights(write, tmp_path, capfd):
+    net = caffe.Net(write(INPUT + ip("a", "data", "a")), caffe.TEST)
+    net.save(str(tmp_path / "w.caffemodel"))
+    twice = caffe.Net(write(INPUT + ip("a", "data", "a") + ip("a", "a", "b")), caffe.TEST)
+    assert "2 layers are named 'a'" in capfd.readouterr().err
+    second = twice.layers[2].blobs[0].data.copy()
+    twice.copy_from(str(tmp_path / "w.caffemodel"))
+    assert np.array_equal(twice.layers[1].blobs[0].data, net.params["a"][0].data)
+    assert np.array_equal(twice.layers[2].blobs[0].data, second)
 
 
 # Rules and sharing

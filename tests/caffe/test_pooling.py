@@ -5,11 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import caffe
 from caffe.errors import NetError
+from caffe.layer_types import windows
 from caffe.proto import caffe_pb2
 from caffe.prototxt import parse_text
 
@@ -153,3 +155,17 @@ def test_only_four_axes_and_only_maxima_have_a_mask():
         pooling(np.zeros((2, 3, 4)), "kernel_size: 2")
     with pytest.raises(NetError, match="only MAX pooling has a second top"):
         pooling(np.zeros((1, 1, 2, 2)), "pool: AVE kernel_size: 2", tops=("y", "mask"))
+
+
+@pytest.mark.parametrize("size", [(6, 8), (7, 9), (1, 5), (5, 1), (2, 2), (300, 301)])
+@pytest.mark.parametrize("values", ["distinct", "ties"])
+def test_the_gradient_from_values_alone_is_the_one_from_places(size, values):
+    generator = torch.Generator().manual_seed(sum(size))
+    x = torch.randn(2, 3, *size, generator=generator)
+    if values == "ties":
+        x = x.round().relu()
+    y, places = F.max_pool2d(x, 2, 2, ceil_mode=True, return_indices=True)
+    dy = torch.randn(y.shape, generator=generator)
+    found = torch.full_like(x, torch.nan)
+    windows.max_pool_2x2_backward_into(found, dy, x)
+    assert torch.equal(found, windows.put_back(dy, places, x))

@@ -5,15 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import caffe
-from caffe import snapshot
+from caffe import device, snapshot
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SOLVERS = GOLDEN / "solvers"
 CASES = sorted(path.stem for path in SOLVERS.glob("*.npz"))
 STATES = sorted(path.name for path in SOLVERS.glob("*.solverstate*"))
-TOLERANCE = 5e-6  # after six steps, of max(1, the largest value)
+TOLERANCE = {"cpu": 5e-6, "cuda": 1e-4}  # after six steps, of max(1, the largest value)
+NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU")
 SNAPSHOT_AT = 4
 
 
@@ -41,8 +43,20 @@ def worst_but_for_ties(found, wanted, image):
     return max(worst(np.where(seen, found, 0), np.where(seen, wanted, 0)), worst(*beyond))
 
 
+@pytest.fixture(params=["cpu", pytest.param("gpu", marks=NO_GPU)])
+def mode(request):
+    if request.param == "gpu":
+        caffe.set_mode_gpu()
+    yield
+    caffe.set_mode_cpu()
+
+
+def tolerance():
+    return TOLERANCE[device.current().type]
+
+
 @pytest.fixture
-def enter(tmp_path, monkeypatch):
+def enter(tmp_path, monkeypatch, mode):
     """Go to a folder with a case's files; the recorded state names its weights snap_iter_4.caffemodel there."""
     monkeypatch.syspath_prepend(str(GOLDEN / "recorder"))  # golden_feed, the nets' data layer
     monkeypatch.chdir(tmp_path)
@@ -76,7 +90,7 @@ def finish(solver, recorded):
             else:
                 errors[key] = worst(blob.data if kind == "inner" else blob.diff, wanted)
     assert solver.iter == steps and len(errors) > steps + 20
-    assert {k: e for k, e in errors.items() if e > TOLERANCE} == {}
+    assert {k: e for k, e in errors.items() if e > tolerance()} == {}
 
 
 def test_all_cases_are_here():
@@ -127,10 +141,10 @@ def test_a_snapshot_of_our_own_holds_what_caffes_holds(enter, state):
     weights[1].copy_from(str(theirs["caffemodel"]))
     for layer in weights[0].params:
         for mine, wanted in zip(weights[0].params[layer], weights[1].params[layer], strict=True):
-            assert worst(mine.data, wanted.data) <= TOLERANCE, layer
+            assert worst(mine.data, wanted.data) <= tolerance(), layer
     history = [snapshot.read_state(str(s["solverstate"])) for s in (ours, theirs)]
     assert (history[0].iter, history[0].learned_net, history[0].current_step) == (
         history[1].iter, history[1].learned_net, history[1].current_step,
     )  # fmt: skip
     for mine, wanted in zip(history[0].history, history[1].history, strict=True):
-        assert worst(mine.data, wanted.data) <= TOLERANCE
+        assert worst(mine.data, wanted.data) <= tolerance()

@@ -12,11 +12,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..blob import describe
+from .. import device
+from ..allocator import make_room
+from ..blob import Blob, describe
 from ..layer import Backward, Gradients, Shape, TensorLayer, canonical_axis, register
 from ..proto import caffe_pb2
+from .reuse import data_out, diff_out
 
 # The kernels torch has; more spatial axes than that are refused by name.
 MAX_SPATIAL_AXES = 3
@@ -165,6 +169,11 @@ class _SlidingKernel(TensorLayer):
         return dx, dw, db
 
 
+# A convolution on a CPU takes temporary copies of its images, in a layout of its own. Images well larger than
+# BAND_BYTES go band by band, in bands of about that size, so that the copies stay small (and in the cache).
+BAND_BYTES = 2 << 20
+MIN_BAND_ROWS = 8
+
 # oneDNN's matrix product; torch has it where it was built with oneDNN for x86.
 _linear: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
 # From how many weights on, and up to how many output positions, a convolution runs as one matrix product.
@@ -180,6 +189,9 @@ class Convolution(_SlidingKernel):
     product: torch's convolution would rearrange all its weights in every pass, which takes longer than using them.
     """
 
+    bands = 1
+    as_matrix = False
+
     def output_extent(self, size: int, axis: int) -> int:
         """Return floor((size + 2 pad - extent) / stride) + 1."""
         return (size + 2 * self.pad[axis] - self._extent(axis)) // self.stride[axis] + 1
@@ -189,12 +201,17 @@ class Convolution(_SlidingKernel):
         tops = super().top_shapes(shapes)
         positions = math.prod(tops[0]) // self.outputs
         weights = self.outputs * self.channels * math.prod(self.kernel)
+        self.bands = 1
+        if len(self.kernel) == 2 and self.axis == 1:
+            image = 4 * max(math.prod(shapes[0]), math.prod(tops[0]))
+            if image > 8 * BAND_BYTES:
+                self.bands = min(image // BAND_BYTES, max(1, tops[0][-2] // MIN_BAND_ROWS))
         self.as_matrix = (
             _linear is not None
             and len(self.kernel) == 2
             and self.groups == 1
             and weights >= MATRIX_WEIGHTS
-            and positions <= MATRIX_POSITIONS
+            and 0 < positions <= MATRIX_POSITIONS
         )
         return tops
 
@@ -217,16 +234,86 @@ class Convolution(_SlidingKernel):
             columns = columns.view(x.shape[0], -1, columns.shape[1]).transpose(1, 2)
             dx = torch.ops.aten.col2im(columns, x.shape[2:], self.kernel, self.dilation, self.pad, self.stride)
         if wanted[1]:
+            make_room(weight.nbytes)
             # The second operand is a transposed view, which oneDNN reads as it is; any other it would rearrange.
             dw = _linear(dy_rows.t().contiguous(), self._windows(x).t(), None, "none", [], "").view(weight.shape)
         if wanted[2]:
             db = dy_rows.sum(0)
         return dx, dw, db
 
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Write the tops; large images band by band, over the memory that the tops have."""
+        if not self._by_bands:
+            super().forward(bottom, top)
+            return
+        weight = self.blobs[0].data_tensor()
+        bias = self.blobs[1].data_tensor() if self.bias else None
+        for x, y in zip(bottom, top, strict=True):
+            out = data_out(y, weight)
+            for rows in self._bands(out.shape[2]):
+                seen = _rows(x.data_tensor(), self._seen(rows))
+                out[:, :, rows] = torch.convolution(seen, weight, bias, *self._band_arguments)
+            y.touch()
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        """Write the bottoms' gradients and add to the parameters'; large images band by band."""
+        if not self._by_bands:
+            super().backward(top, propagate_down, bottom)
+            return
+        for y, x, wanted in zip(top, bottom, propagate_down, strict=True):
+            if wanted or any(self.param_propagate_down):
+                self._backward_bands(y.diff_tensor(), x, wanted)
+
+    def _backward_bands(self, dy: Tensor, bottom: Blob, wanted: bool) -> None:
+        x, weight = bottom.data_tensor(), self.blobs[0].data_tensor()
+        want_weight, want_bias = self.param_propagate_down[0], self.bias and self.param_propagate_down[1]
+        dx = diff_out(bottom, weight).zero_() if wanted else None
+        for rows in self._bands(dy.shape[2]):
+            seen = self._seen(rows)
+            dx_rows, dw, db = torch.ops.aten.convolution_backward(
+                dy[:, :, rows], _rows(x, seen), weight, [self.outputs], *self._band_arguments,
+                [wanted, want_weight, want_bias],
+            )  # fmt: skip
+            inside = range(max(seen.start, 0), min(seen.stop, x.shape[2]))
+            if dx is not None and inside:  # neighbouring bands see some rows in common
+                dx[:, :, inside.start : inside.stop] += dx_rows[:, :, inside.start - seen.start :][:, :, : len(inside)]
+            if want_weight:
+                self.blobs[0].add_diff(dw)
+            if want_bias:
+                self.blobs[1].add_diff(db)
+        bottom.touch()
+
+    @property
+    def _by_bands(self) -> bool:
+        return self.bands > 1 and not self.as_matrix and device.current().type == "cpu"
+
+    @property
+    def _band_arguments(self) -> tuple[Any, ...]:
+        """The convolution's arguments for images that have their rows of padding already."""
+        return self.stride, [0, self.pad[1]], self.dilation, False, self.no_padding, self.groups
+
+    def _bands(self, height: int) -> list[slice]:
+        """Cut the output's rows into bands."""
+        step = -(-height // self.bands)
+        return [slice(start, min(start + step, height)) for start in range(0, height, step)]
+
+    def _seen(self, rows: slice) -> range:
+        """Return the input rows that some output rows are made of; those outside the image are padding."""
+        first = rows.start * self.stride[0] - self.pad[0]
+        return range(first, (rows.stop - 1) * self.stride[0] - self.pad[0] + self._extent(0))
+
     def _windows(self, x: Tensor) -> Tensor:
         """Return what the kernel sees at each position: positions x (channels * kernel)."""
         columns = torch.ops.aten.im2col(x, self.kernel, self.dilation, self.pad, self.stride)
         return columns.transpose(1, 2).reshape(-1, columns.shape[1])
+
+
+def _rows(x: Tensor, rows: range) -> Tensor:
+    """Return some rows of N x C x H x W, with zeros for those outside."""
+    height = x.shape[2]
+    above = min(0, rows.stop) - min(0, rows.start)
+    below = max(height, rows.stop) - max(height, rows.start)
+    return F.pad(x[:, :, max(0, rows.start) : max(0, min(rows.stop, height))], (0, 0, above, below))
 
 
 @register("Deconvolution")

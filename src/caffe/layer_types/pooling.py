@@ -13,7 +13,15 @@ from ..blob import Blob, describe
 from ..layer import Shape, TensorLayer, register
 from ..proto import caffe_pb2
 from .reuse import data_out, diff_out
-from .windows import Pair, Windows, max_pool, max_pool_into, mean_pool, put_back
+from .windows import (
+    Pair,
+    Windows,
+    max_pool,
+    max_pool_2x2_backward_into,
+    max_pool_into,
+    mean_pool,
+    put_back,
+)
 
 METHODS = caffe_pb2.PoolingParameter.PoolMethod
 SEPARABLE = 4  # kernels up to this size are pooled row by row, then column by column
@@ -81,6 +89,8 @@ class Pooling(TensorLayer):
         self.windows = w
         separable = w.native and not any(w.pad) and max(w.kernel) <= SEPARABLE
         self.without_places = separable and self.method == METHODS.MAX and len(self.layer_param.top) == 1
+        halved = tuple(-(-size // 2) for size in w.image)
+        self.halves = self.without_places and w.kernel == w.stride == (2, 2) and w.count == halved
         return [(*shapes[0][:2], *w.count)] * max(1, len(self.layer_param.top))
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -101,7 +111,7 @@ class Pooling(TensorLayer):
                 top.set_data(mean_pool(x, w))
         elif self.method == METHODS.STOCHASTIC:
             top.set_data(self._draw(x))
-        elif self.without_places and not self.needs_backward and x.device.type == "cpu":
+        elif self._from_values(x) or (self.without_places and not self.needs_backward and x.device.type == "cpu"):
             max_pool_into(data_out(top, x), x, w)
         elif w.native:
             out, places = data_out(top, x), self._places
@@ -125,6 +135,10 @@ class Pooling(TensorLayer):
             else:
                 super().backward(top, propagate_down, bottom)
             return
+        if self._from_values(x):
+            max_pool_2x2_backward_into(diff_out(bottom[0], x), dy.contiguous(), x)
+            bottom[0].touch()
+            return
         if self._places is None and self.method == METHODS.STOCHASTIC:
             raise self.fail("STOCHASTIC pooling has a gradient in the TRAIN phase only, after a forward pass.")
         places = max_pool(x, w)[1] if self._places is None else self._places
@@ -135,6 +149,10 @@ class Pooling(TensorLayer):
             bottom[0].touch()
         else:
             bottom[0].set_diff(put_back(dy, places, x))
+
+    def _from_values(self, x: Tensor) -> bool:
+        """Tell whether both passes need the values alone, and not where the maxima are: half the time and memory."""
+        return self.halves and x.device.type == "cpu" and x.is_contiguous()
 
     def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the means."""

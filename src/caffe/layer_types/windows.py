@@ -103,6 +103,35 @@ def max_pool_into(out: Tensor, x: Tensor, w: Windows) -> None:
         _max_along(rows, 3, across, along, width, block)
 
 
+def max_pool_2x2_backward_into(dx: Tensor, dy: Tensor, x: Tensor) -> None:
+    """Write the gradient of 2 x 2 windows at stride 2 without padding, from the values alone.
+
+    Of equal values the first in row-major order gets the gradient: the left column is preferred within each row,
+    then the upper row. A block of windows at a time, as in max_pool_into.
+    """
+    height, width = x.shape[2:]
+    step = max(1, BLOCK // max(1, dy[:, :, 0].numel() * 2))
+    for start in range(0, dy.shape[2], step):
+        block = dy[:, :, start : start + step]
+        rows = slice(2 * start, min(2 * (start + step), height))
+        x_rows, dx_rows = x[:, :, rows], dx[:, :, rows]
+        pairs, whole = width // 2, x_rows.shape[2] // 2  # a last column or row may stand alone
+        left, right = x_rows[..., 0 : 2 * pairs : 2], x_rows[..., 1 : 2 * pairs : 2]
+        across = x_rows.new_empty(*x_rows.shape[:3], dy.shape[3])
+        first = torch.ones_like(across, dtype=torch.bool)
+        torch.maximum(left, right, out=across[..., :pairs])
+        torch.ge(left, right, out=first[..., :pairs])
+        if width % 2:
+            across[..., pairs] = x_rows[..., -1]
+        upper = across[:, :, 0 : 2 * whole : 2] >= across[:, :, 1 : 2 * whole : 2]
+        torch.mul(block[:, :, :whole], upper, out=across[:, :, 0 : 2 * whole : 2])
+        torch.mul(block[:, :, :whole], upper.logical_not_(), out=across[:, :, 1 : 2 * whole : 2])
+        if x_rows.shape[2] % 2:
+            across[:, :, -1] = block[:, :, -1]
+        torch.mul(across, first, out=dx_rows[..., 0::2])
+        torch.mul(across[..., :pairs], first[..., :pairs].logical_not_(), out=dx_rows[..., 1::2])
+
+
 def _max_along(x: Tensor, axis: int, kernel: int, stride: int, count: int, out: Tensor | None = None) -> Tensor:
     """Return the maxima of `count` windows along an axis; some at the end may reach past it."""
     before = (slice(None),) * axis

@@ -1,0 +1,114 @@
+"""Convolution and Deconvolution: the ways in which they compute give one result."""
+
+import numpy as np
+import pytest
+import torch
+
+import caffe
+from caffe.blob import Blob
+from caffe.layer_types import convolution
+from caffe.proto import caffe_pb2
+from caffe.prototxt import parse_text
+
+FILL = 'weight_filler { type: "gaussian" std: 0.1 } bias_filler { type: "gaussian" }'
+
+
+def run(type_, settings, shape, freeze=False):
+    """Run both passes of one layer on seeded values; return top, bottom diff and parameter diffs."""
+    text = f'name: "x" type: "{type_}" convolution_param {{ {settings} {FILL} }}'
+    layer = getattr(convolution, type_)(parse_text(text, caffe_pb2.LayerParameter()))
+    caffe.set_random_seed(3)
+    generator = torch.Generator().manual_seed(4)
+    bottom, top = [Blob(*shape)], [Blob(0)]
+    bottom[0].set_data(torch.randn(shape, generator=generator))
+    layer.setup(bottom, top)
+    if freeze:
+        weight = layer.blobs[0].data
+        off = ~np.eye(weight.shape[0], dtype=bool)
+        weight[off] = 0
+        del weight
+        layer.param_propagate_down = [False, True]
+    layer.reshape(bottom, top)
+    with torch.no_grad():
+        layer.forward(bottom, top)
+        top[0].set_diff(torch.randn(top[0].dims, generator=generator))
+        layer.backward(top, [True], bottom)
+    return layer, [top[0].data, bottom[0].diff, *(b.diff for b in layer.blobs)]
+
+
+def same(found, wanted):
+    for mine, theirs in zip(found, wanted, strict=True):
+        assert mine.shape == theirs.shape and theirs.any()
+        assert np.abs(mine - theirs).max() <= 3e-6 * max(1, np.abs(theirs).max())
+
+
+@pytest.mark.parametrize(
+    ("settings", "shape"),
+    [
+        ("num_output: 4 kernel_size: 3 pad: 1", (1, 3, 40, 33)),
+        ("num_output: 4 kernel_size: 3 pad: 25", (2, 3, 11, 9)),  # whole bands of nothing but padding
+        ("num_output: 4 kernel_size: 5 pad: 2 stride: 2 group: 2", (2, 6, 61, 30)),
+        ("num_output: 4 kernel_size: 3 pad: 3 dilation: 3", (1, 3, 40, 20)),
+        ("num_output: 4 kernel_h: 2 kernel_w: 3 stride_h: 3 stride_w: 1 pad_h: 0 pad_w: 2", (1, 3, 70, 12)),
+        ("num_output: 2 kernel_size: 1 stride: 3", (1, 3, 70, 12)),  # some rows are seen by no window
+    ],
+)
+def test_a_large_image_gives_band_by_band_what_it_gives_whole(monkeypatch, settings, shape):
+    layer, whole = run("Convolution", settings, shape)
+    assert layer.bands == 1
+    monkeypatch.setattr(convolution, "BAND_BYTES", 64)
+    layer, bands = run("Convolution", settings, shape)
+    assert layer.bands > 1
+    same(bands, whole)
+
+
+@pytest.mark.skipif(convolution._linear is None, reason="this torch has no oneDNN matrix product")
+@pytest.mark.parametrize(
+    ("settings", "shape"),
+    [
+        ("num_output: 40 kernel_size: 7", (1, 16, 9, 12)),
+        ("num_output: 40 kernel_size: 3 stride: 2 pad: 1", (3, 16, 9, 12)),
+        ("num_output: 40 kernel_size: 1", (1, 64, 5, 6)),
+        ("num_output: 40 kernel_size: 3 dilation: 2", (2, 16, 9, 12)),
+    ],
+)
+def test_a_large_kernel_gives_as_a_matrix_product_what_it_gives_as_a_convolution(monkeypatch, settings, shape):
+    layer, convolved = run("Convolution", settings, shape)
+    assert not layer.as_matrix
+    monkeypatch.setattr(convolution, "MATRIX_WEIGHTS", 1)
+    layer, multiplied = run("Convolution", settings, shape)
+    assert layer.as_matrix
+    same(multiplied, convolved)
+
+
+@pytest.mark.parametrize("settings", ["num_output: 5 kernel_size: 4 stride: 2", "num_output: 5 kernel_size: 3 pad: 1"])
+def test_a_diagonal_deconvolution_gives_channel_by_channel_what_it_gives_dense(monkeypatch, settings):
+    layer, each = run("Deconvolution", settings, (2, 5, 6, 7), freeze=True)
+    assert layer._found is not None and layer._found[1] is not None
+    monkeypatch.setattr(convolution.Deconvolution, "_diagonal", lambda self, weight: None)
+    _, dense = run("Deconvolution", settings, (2, 5, 6, 7), freeze=True)
+    same([each[0], each[1], each[3]], [dense[0], dense[1], dense[3]])
+    assert not each[2].any()
+
+
+def test_a_deconvolution_notices_that_its_weight_is_diagonal_no_more():
+    layer, _ = run("Deconvolution", "num_output: 3 kernel_size: 2 stride: 2 bias_term: false", (1, 3, 4, 4))
+    bottom, top = [Blob(1, 3, 4, 4)], [Blob(0)]
+    bottom[0].data[...] = 1
+    layer.reshape(bottom, top)
+    weight = layer.blobs[0].data  # held, as programs hold it
+
+    def forward():
+        with torch.no_grad():
+            layer.forward(bottom, top)
+        return top[0].data[0, :, 0, 0].tolist()
+
+    weight[...] = 0
+    weight[range(3), range(3)] = 1
+    assert forward() == [1, 1, 1]
+    weight[0, 1] = 5
+    assert forward() == [1, 6, 1]
+    del weight
+    assert forward() == [1, 6, 1]
+    layer.blobs[0].data[0, 1] = 0
+    assert forward() == [1, 1, 1]
