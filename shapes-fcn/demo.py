@@ -86,9 +86,8 @@ def _iterations(stage: str, scale: float) -> int:
 
 
 def _make_data(folder: Path) -> None:
-    if not (folder / shapes.MANIFEST).is_file():
-        print(f"Making the generated images in {folder}.", flush=True)
-        shapes.make(folder, shapes.Parameters())
+    print(f"The generated images are in {folder}; what is not there yet is made now.", flush=True)
+    shapes.make(folder, shapes.Parameters())
 
 
 def _prepare(options: argparse.Namespace, iterations: dict[str, int]) -> None:

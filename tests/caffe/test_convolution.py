@@ -75,10 +75,23 @@ def test_a_large_image_gives_band_by_band_what_it_gives_whole(monkeypatch, setti
 def test_a_large_kernel_gives_as_a_matrix_product_what_it_gives_as_a_convolution(monkeypatch, settings, shape):
     layer, convolved = run("Convolution", settings, shape)
     assert not layer.as_matrix
-    monkeypatch.setattr(convolution, "MATRIX_WEIGHTS", 1)
+    monkeypatch.setattr(convolution, "MATRIX", (1, 1 << 20))
+    monkeypatch.setattr(convolution, "MATRIX_OF_ONE", (1, 1 << 20))
     layer, multiplied = run("Convolution", settings, shape)
     assert layer.as_matrix
     same(multiplied, convolved)
+
+
+@pytest.mark.parametrize(
+    "settings", ["num_output: 4 kernel_size: 3 pad: 1", "num_output: 4 kernel_h: 1 kernel_w: 4 pad_h: 0 pad_w: 3"]
+)
+def test_few_channels_get_the_gradient_that_many_would(monkeypatch, settings):
+    layer, turned = run("Convolution", settings, (2, 3, 9, 8))
+    assert layer.turned
+    monkeypatch.setattr(convolution, "FEW_CHANNELS", 0)
+    layer, direct = run("Convolution", settings, (2, 3, 9, 8))
+    assert not layer.turned
+    same(turned, direct)
 
 
 @pytest.mark.parametrize("settings", ["num_output: 5 kernel_size: 4 stride: 2", "num_output: 5 kernel_size: 3 pad: 1"])

@@ -129,7 +129,7 @@ STEPS = st.lists(
 
 @pytest.fixture
 def small_limits(monkeypatch):
-    monkeypatch.setattr(convolution, "MATRIX_WEIGHTS", MATRIX_WEIGHTS)
+    monkeypatch.setattr(convolution, "MATRIX", (MATRIX_WEIGHTS, 1 << 20))
     monkeypatch.setattr(convolution, "BAND_BYTES", 1000, raising=False)  # what is large here
     monkeypatch.setattr(convolution, "MIN_BAND_ROWS", 2, raising=False)
 

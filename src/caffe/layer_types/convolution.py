@@ -171,14 +171,17 @@ class _SlidingKernel(TensorLayer):
 
 # A convolution on a CPU takes temporary copies of its images, in a layout of its own. Images well larger than
 # BAND_BYTES go band by band, in bands of about that size, so that the copies stay small (and in the cache).
-BAND_BYTES = 2 << 20
+BAND_BYTES = 8 << 20
 MIN_BAND_ROWS = 8
 
 # oneDNN's matrix product; torch has it where it was built with oneDNN for x86.
 _linear: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
-# From how many weights on, and up to how many output positions, a convolution runs as one matrix product.
-MATRIX_WEIGHTS = 1 << 20
-MATRIX_POSITIONS = 1 << 11
+# From how many weights on, and up to how many output positions, a convolution runs as one matrix product: kernels of
+# one value, which need no copies of what each position sees, and larger ones.
+MATRIX_OF_ONE = 1 << 18, 1 << 12
+MATRIX = 1 << 24, 1 << 9
+# Below how many input channels oneDNN's gradient for the input is slower than a convolution with the kernel turned.
+FEW_CHANNELS = 16
 
 
 @register("Convolution")
@@ -190,7 +193,7 @@ class Convolution(_SlidingKernel):
     """
 
     bands = 1
-    as_matrix = False
+    as_matrix = turned = False
 
     def output_extent(self, size: int, axis: int) -> int:
         """Return floor((size + 2 pad - extent) / stride) + 1."""
@@ -204,14 +207,22 @@ class Convolution(_SlidingKernel):
         self.bands = 1
         if len(self.kernel) == 2 and self.axis == 1:
             image = 4 * max(math.prod(shapes[0]), math.prod(tops[0]))
-            if image > 8 * BAND_BYTES:
+            if image > 2 * BAND_BYTES:
                 self.bands = min(image // BAND_BYTES, max(1, tops[0][-2] // MIN_BAND_ROWS))
+        least_weights, most_positions = MATRIX_OF_ONE if max(self.kernel) == 1 else MATRIX
         self.as_matrix = (
             _linear is not None
             and len(self.kernel) == 2
             and self.groups == 1
-            and weights >= MATRIX_WEIGHTS
-            and 0 < positions <= MATRIX_POSITIONS
+            and weights >= least_weights
+            and 0 < positions <= most_positions
+        )
+        self.turned = (
+            len(self.kernel) == 2
+            and self.channels < FEW_CHANNELS
+            and self.groups == 1
+            and self.stride == self.dilation == [1, 1]
+            and all(p < k for p, k in zip(self.pad, self.kernel, strict=True))
         )
         return tops
 
@@ -225,7 +236,13 @@ class Convolution(_SlidingKernel):
     def _backward(
         self, dy: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        if not self.as_matrix or x.device.type != "cpu":
+        if x.device.type != "cpu":
+            return super()._backward(dy, x, weight, wanted)
+        if self.turned and wanted[0]:
+            _, dw, db = super()._backward(dy, x, weight, (False, *wanted[1:]))
+            room = [k - 1 - p for k, p in zip(self.kernel, self.pad, strict=True)]
+            return F.conv2d(dy, weight.flip(2, 3).transpose(0, 1), padding=room), dw, db
+        if not self.as_matrix:
             return super()._backward(dy, x, weight, wanted)
         dx = dw = db = None
         dy_rows = dy.permute(0, 2, 3, 1).reshape(-1, self.outputs)  # positions x outputs

@@ -17,7 +17,7 @@ from torch import Tensor
 Pair = tuple[int, int]
 
 LOWEST = torch.finfo(torch.float32).min  # the maximum of an empty window, -FLT_MAX
-BLOCK = 1 << 18  # values that a core's cache holds from one pass to the next
+BLOCK = 1 << 20  # values that the processor's cache holds from one pass to the next
 
 
 @dataclass(frozen=True)
