@@ -32,6 +32,7 @@ def run(type_, settings, shape, freeze=False):
     with torch.no_grad():
         layer.forward(bottom, top)
         top[0].set_diff(torch.randn(top[0].dims, generator=generator))
+        layer.top_diff_for_test, layer.bottom_for_test = top[0].diff_tensor(), bottom[0]
         layer.backward(top, [True], bottom)
     return layer, [top[0].data, bottom[0].diff, *(b.diff for b in layer.blobs)]
 
@@ -60,6 +61,29 @@ def test_a_large_image_gives_band_by_band_what_it_gives_whole(monkeypatch, setti
     layer, bands = run("Convolution", settings, shape)
     assert layer.bands > 1
     same(bands, whole)
+
+
+@pytest.mark.parametrize("bands", [1 << 20, 64])
+@pytest.mark.parametrize(
+    ("settings", "shape"),
+    [
+        ("num_output: 4 kernel_size: 3 pad: 25", (2, 3, 11, 9)),
+        ("num_output: 4 kernel_size: 3 pad: 9 dilation: 2 bias_term: false", (1, 3, 11, 19)),
+        ("num_output: 4 kernel_size: 2 pad_h: 0 pad_w: 6 group: 2", (1, 4, 21, 5)),
+        ("num_output: 4 kernel_size: 1 pad: 3", (1, 4, 21, 5)),
+    ],
+)
+def test_a_frame_of_padding_alone_is_worth_what_convolving_it_gives(monkeypatch, settings, shape, bands):
+    monkeypatch.setattr(convolution, "BAND_BYTES", bands)
+    layer, framed = run("Convolution", settings, shape)
+    assert layer.framed
+    x, weight, *bias = (b.data_tensor() for b in (layer.bottom_for_test, *layer.blobs))
+    whole = [layer.stride, layer.pad, layer.dilation, False, [0, 0], layer.groups]
+    y = torch.convolution(x, weight, *(bias or [None]), *whole)
+    sizes = [layer.outputs] if bias else None
+    wanted = [True, True, bool(bias)]
+    grads = torch.ops.aten.convolution_backward(layer.top_diff_for_test, x, weight, sizes, *whole, wanted)
+    same(framed, [t.numpy() for t in (y, *grads) if t is not None])
 
 
 @pytest.mark.skipif(convolution._linear is None, reason="this torch has no oneDNN matrix product")

@@ -190,10 +190,23 @@ class Convolution(_SlidingKernel):
 
     On a CPU a large kernel with few positions (a classifier's fc6 and fc7, made convolutions) runs as a matrix
     product: torch's convolution would rearrange all its weights in every pass, which takes longer than using them.
+
+    Padding beyond what a kernel reaches makes a frame of outputs that see nothing of the image: they are the bias, and
+    only the core inside the frame is convolved.
     """
 
     bands = 1
-    as_matrix = turned = False
+    as_matrix = turned = framed = False
+
+    def configure(self, shapes: list[Shape]) -> None:
+        """Read convolution_param, and see how far the padding goes beyond the kernel's reach."""
+        super().configure(shapes)
+        self.frame = [0] * len(self.kernel)
+        if len(self.kernel) == 2 and self.axis == 1 and self.stride == [1, 1]:
+            self.frame = [max(0, p + 1 - self._extent(i)) for i, p in enumerate(self.pad)]
+        self.framed = any(self.frame)
+        self.core_pad = [p - f for p, f in zip(self.pad, self.frame, strict=True)]
+        self.arguments = (self.stride, self.core_pad, *self.arguments[2:])
 
     def output_extent(self, size: int, axis: int) -> int:
         """Return floor((size + 2 pad - extent) / stride) + 1."""
@@ -222,14 +235,14 @@ class Convolution(_SlidingKernel):
             and self.channels < FEW_CHANNELS
             and self.groups == 1
             and self.stride == self.dilation == [1, 1]
-            and all(p < k for p, k in zip(self.pad, self.kernel, strict=True))
+            and all(p < k for p, k in zip(self.core_pad, self.kernel, strict=True))
         )
         return tops
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if not self.as_matrix or x.device.type != "cpu":
             return super()._convolve(x, weight, bias)
-        height, width = (self.output_extent(size, i) for i, size in enumerate(x.shape[2:]))
+        height, width = (self.output_extent(size, i) - 2 * self.frame[i] for i, size in enumerate(x.shape[2:]))
         y = _linear(self._windows(x), weight.view(self.outputs, -1), bias, "none", [], "")
         return y.view(x.shape[0], height, width, self.outputs).permute(0, 3, 1, 2).contiguous()
 
@@ -240,7 +253,7 @@ class Convolution(_SlidingKernel):
             return super()._backward(dy, x, weight, wanted)
         if self.turned and wanted[0]:
             _, dw, db = super()._backward(dy, x, weight, (False, *wanted[1:]))
-            room = [k - 1 - p for k, p in zip(self.kernel, self.pad, strict=True)]
+            room = [k - 1 - p for k, p in zip(self.kernel, self.core_pad, strict=True)]
             return F.conv2d(dy, weight.flip(2, 3).transpose(0, 1), padding=room), dw, db
         if not self.as_matrix:
             return super()._backward(dy, x, weight, wanted)
@@ -249,7 +262,7 @@ class Convolution(_SlidingKernel):
         if wanted[0]:
             columns = _linear(dy_rows, weight.view(self.outputs, -1).t(), None, "none", [], "")
             columns = columns.view(x.shape[0], -1, columns.shape[1]).transpose(1, 2)
-            dx = torch.ops.aten.col2im(columns, x.shape[2:], self.kernel, self.dilation, self.pad, self.stride)
+            dx = torch.ops.aten.col2im(columns, x.shape[2:], self.kernel, self.dilation, self.core_pad, self.stride)
         if wanted[1]:
             make_room(weight.nbytes)
             # The second operand is a transposed view, which oneDNN reads as it is; any other it would rearrange.
@@ -260,36 +273,70 @@ class Convolution(_SlidingKernel):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Write the tops; large images band by band, over the memory that the tops have."""
-        if not self._by_bands:
+        if not (self.framed or self._by_bands):
             super().forward(bottom, top)
             return
         weight = self.blobs[0].data_tensor()
         bias = self.blobs[1].data_tensor() if self.bias else None
         for x, y in zip(bottom, top, strict=True):
             out = data_out(y, weight)
-            for rows in self._bands(out.shape[2]):
-                seen = _rows(x.data_tensor(), self._seen(rows))
-                out[:, :, rows] = torch.convolution(seen, weight, bias, *self._band_arguments)
+            core = self._core(out)
+            if self.framed:
+                self._fill_frame(out, bias)
+            if not self._by_bands:
+                core.copy_(self._convolve(x.data_tensor(), weight, bias))
+            else:
+                for rows in self._bands(core.shape[2]):
+                    seen = _rows(x.data_tensor(), self._seen(rows))
+                    core[:, :, rows] = torch.convolution(seen, weight, bias, *self._band_arguments)
             y.touch()
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Write the bottoms' gradients and add to the parameters'; large images band by band."""
-        if not self._by_bands:
+        if not (self.framed or self._by_bands):
             super().backward(top, propagate_down, bottom)
             return
-        for y, x, wanted in zip(top, bottom, propagate_down, strict=True):
-            if wanted or any(self.param_propagate_down):
-                self._backward_bands(y.diff_tensor(), x, wanted)
-
-    def _backward_bands(self, dy: Tensor, bottom: Blob, wanted: bool) -> None:
-        x, weight = bottom.data_tensor(), self.blobs[0].data_tensor()
         want_weight, want_bias = self.param_propagate_down[0], self.bias and self.param_propagate_down[1]
+        for y, x, wanted in zip(top, bottom, propagate_down, strict=True):
+            dy = y.diff_tensor()
+            if want_bias and self.framed:
+                self.blobs[1].add_diff(dy.sum((0, 2, 3)))
+            asked = (wanted, want_weight, want_bias and not self.framed)
+            if not any(asked):
+                continue
+            if self._by_bands:
+                self._backward_bands(self._core(dy), x, asked)
+                continue
+            dx, dw, db = self._backward(self._core(dy), x.data_tensor(), self.blobs[0].data_tensor(), asked)
+            for param, grad in zip(self.blobs, (dw, db), strict=False):
+                if grad is not None:
+                    param.add_diff(grad)
+            if dx is not None:
+                x.set_diff(dx.contiguous())
+
+    def _core(self, y: Tensor) -> Tensor:
+        """Return the part of the output that sees something of the image."""
+        down, across = self.frame
+        return y[:, :, down : y.shape[2] - down, across : y.shape[3] - across]
+
+    def _fill_frame(self, y: Tensor, bias: Tensor | None) -> None:
+        """Write the bias, or zero, to the part of the output that sees only padding."""
+        value = y.new_zeros(()) if bias is None else bias.view(-1, 1, 1)
+        (down, across), height, width = self.frame, y.shape[2], y.shape[3]
+        y[:, :, :down] = value
+        y[:, :, height - down :] = value
+        y[:, :, down : height - down, :across] = value
+        y[:, :, down : height - down, width - across :] = value
+
+    def _backward_bands(self, dy: Tensor, bottom: Blob, asked: tuple[bool, bool, bool]) -> None:
+        wanted, want_weight, want_bias = asked
+        x, weight = bottom.data_tensor(), self.blobs[0].data_tensor()
         dx = diff_out(bottom, weight).zero_() if wanted else None
         for rows in self._bands(dy.shape[2]):
             seen = self._seen(rows)
             dx_rows, dw, db = torch.ops.aten.convolution_backward(
                 dy[:, :, rows], _rows(x, seen), weight, [self.outputs], *self._band_arguments,
-                [wanted, want_weight, want_bias],
+                list(asked),
             )  # fmt: skip
             inside = range(max(seen.start, 0), min(seen.stop, x.shape[2]))
             if dx is not None and inside:  # neighbouring bands see some rows in common
@@ -307,7 +354,7 @@ class Convolution(_SlidingKernel):
     @property
     def _band_arguments(self) -> tuple[Any, ...]:
         """The convolution's arguments for images that have their rows of padding already."""
-        return self.stride, [0, self.pad[1]], self.dilation, False, self.no_padding, self.groups
+        return self.stride, [0, self.core_pad[1]], self.dilation, False, self.no_padding, self.groups
 
     def _bands(self, height: int) -> list[slice]:
         """Cut the output's rows into bands."""
@@ -316,12 +363,12 @@ class Convolution(_SlidingKernel):
 
     def _seen(self, rows: slice) -> range:
         """Return the input rows that some output rows are made of; those outside the image are padding."""
-        first = rows.start * self.stride[0] - self.pad[0]
-        return range(first, (rows.stop - 1) * self.stride[0] - self.pad[0] + self._extent(0))
+        first = rows.start * self.stride[0] - self.core_pad[0]
+        return range(first, (rows.stop - 1) * self.stride[0] - self.core_pad[0] + self._extent(0))
 
     def _windows(self, x: Tensor) -> Tensor:
         """Return what the kernel sees at each position: positions x (channels * kernel)."""
-        columns = torch.ops.aten.im2col(x, self.kernel, self.dilation, self.pad, self.stride)
+        columns = torch.ops.aten.im2col(x, self.kernel, self.dilation, self.core_pad, self.stride)
         return columns.transpose(1, 2).reshape(-1, columns.shape[1])
 
 
