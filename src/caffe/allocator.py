@@ -16,7 +16,7 @@ import sys
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 
-FROM_THE_HEAP = 8 << 20  # blocks up to this size come from the heap
+FROM_THE_HEAP = 16 << 20  # blocks up to this size come from the heap
 KEPT = 64 << 20  # bytes free at the heap's end from which on it shrinks
 LARGE = 64 << 20  # a block for which it is worth giving back what is free first
 

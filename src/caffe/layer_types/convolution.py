@@ -171,7 +171,7 @@ class _SlidingKernel(TensorLayer):
 
 # A convolution on a CPU takes temporary copies of its images, in a layout of its own. Images well larger than
 # BAND_BYTES go band by band, in bands of about that size, so that the copies stay small (and in the cache).
-BAND_BYTES = 8 << 20
+BAND_BYTES = 4 << 20
 MIN_BAND_ROWS = 8
 
 # oneDNN's matrix product; torch has it where it was built with oneDNN for x86.
@@ -220,7 +220,7 @@ class Convolution(_SlidingKernel):
         self.bands = 1
         if len(self.kernel) == 2 and self.axis == 1:
             image = 4 * max(math.prod(shapes[0]), math.prod(tops[0]))
-            if image > 2 * BAND_BYTES:
+            if image > 4 * BAND_BYTES:
                 self.bands = min(image // BAND_BYTES, max(1, tops[0][-2] // MIN_BAND_ROWS))
         least_weights, most_positions = MATRIX_OF_ONE if max(self.kernel) == 1 else MATRIX
         self.as_matrix = (
