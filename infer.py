@@ -102,6 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if not 0 <= options.alpha <= 1:
+        raise ValueError(f"--alpha is {options.alpha}, expected 0 (the image alone) to 1 (the colours alone).")
     images = find_images(options.path)
     if options.out.resolve() == images[0].parent.resolve():
         raise ValueError(f"{options.out} is where the images are: name another folder with --out.")

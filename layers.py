@@ -183,9 +183,15 @@ class SegDataLayer(caffe.Layer):
         except FileNotFoundError:
             source = _SHAPES if "shapes" in self.folder.parts else self.source
             raise FileNotFoundError(
-                f"{what} is missing: there is no {path.absolute()}. If the data is elsewhere, name its folder "
-                f"with --data (or FCN_DATA). To get it: {source.format(folder=self.folder.absolute())}."
+                f"{what[0].upper()}{what[1:]} is missing: there is no {os.path.abspath(path)}."
+                f"{self._splits_there(path)} If the data is elsewhere, name its folder with --data (or FCN_DATA). "
+                f"To get it: {source.format(folder=os.path.abspath(self.folder))}."
             ) from None
+
+    def _splits_there(self, path: Path) -> str:
+        """Return the sentence that names the splits there are, where `path` is the list of one that is not."""
+        splits = sorted(p.stem for p in path.parent.glob("*.txt")) if path == self.split_file() else []
+        return f" The folder has the splits {', '.join(splits)}." if splits else ""
 
 
 class VOCSegDataLayer(SegDataLayer):

@@ -369,7 +369,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="score.py", description="Score an experiment's label maps.")
     parser.add_argument("--split", required=True, help="the list of images, such as seg11valid")
     add_options(parser)
-    parser.add_argument("--data", metavar="DIR", help="where the datasets are (default: ../data)")
+    parser.add_argument("--data", metavar="DIR", help="the folder of datasets (default: data/)")
     parser.add_argument("--out", metavar="DIR", help="where the result goes (default: results/EXPERIMENT)")
     parser.add_argument("--limit", type=int, metavar="N", help="score the first N images only")
     parser.add_argument("--save", action="store_true", help="save the predictions, as OUT/SPLIT/ID.png")

@@ -62,9 +62,10 @@ def run(
 
     script: the experiment's solve.py, whose folder holds the prototxts. manual: its docstring, for --help.
     start: fills the net, from the weights file or from nothing. weights: that file, relative to the experiment's
-    folder, None to train from scratch; obtain says how to come by it. split: what the test net reads and is scored
-    on. score_every: iterations from one scoring to the next. iterations: to stop after (default: the solver's
-    max_iter). layer, gt: the test net's blobs of scores and labels. argv: the command line.
+    folder, None to train from scratch; obtain says how to come by it, and {path} in that where it goes. split: what
+    the test net reads and is scored on. score_every: iterations from one scoring to the next. iterations: to stop
+    after (default: the solver's max_iter). layer, gt: the test net's blobs of scores and labels. argv: the command
+    line.
 
     Returns the last scores. Raises SystemExit with a sentence where data, weights or a state is missing or a run is
     in the way, and with status 130 after Ctrl-C, once the iteration at hand is finished and snapshotted.
@@ -89,7 +90,7 @@ def run(
         solver = _make_solver(settings, snapshots, total, options.seed)
         begun = restore(solver, states)
         if not states:
-            start(solver.net, source)
+            _start(start, solver.net, source)
         scoring = Scoring(solver, experiment_name(folder), out, split, layer, gt)
         scoring.drop_results_beyond(begun)
         origin = f"on from iteration {begun}" if states else f"from {source or 'scratch'}"
@@ -235,11 +236,22 @@ def _find_weights(asked: Path | None, default: str | None, obtain: str) -> str |
     path = asked if asked is not None else layers.data_path(str(default))
     if path.is_file():
         return str(path)
-    how = f" To get it: {obtain}." if obtain else ""
+    missing = os.path.abspath(path)
+    how = f" To get it: {obtain.format(path=missing)}." if obtain else ""
     raise SystemExit(
-        f"The weights to start from are missing: there is no {os.path.abspath(path)}.{how} Weights that "
+        f"The weights to start from are missing: there is no {missing}.{how} Weights that "
         "are elsewhere can be named with --weights FILE."
     )
+
+
+def _start(start: Start, net: caffe.Net, source: str | None) -> None:
+    """Fill the net of a new run; SystemExit where the weights to start from are damaged or another net's."""
+    try:
+        start(net, source)
+    except (OSError, RuntimeError, ValueError) as error:
+        if source is None:  # No file is to blame: the program is.
+            raise
+        raise SystemExit(f"The run cannot start from {source}: {error}") from error
 
 
 def _make_solver(settings: Any, snapshots: Snapshots, total: int, seed: int | None) -> caffe.SGDSolver:
@@ -259,7 +271,7 @@ def _make_solver(settings: Any, snapshots: Snapshots, total: int, seed: int | No
     path.write_text(text_format.MessageToString(as_run), encoding="utf-8")
     try:
         return caffe.get_solver(str(path))
-    except FileNotFoundError as error:  # The data layers': it says what is missing and how to get it.
+    except (FileNotFoundError, ValueError) as error:  # The data layers': what is missing or damaged, and what to do.
         raise SystemExit(str(error)) from None
 
 
@@ -321,6 +333,7 @@ class Scoring:
             report.save_panel(self._out / "panels", image_id, image, truth, self._out / "predictions")
         try:
             report.write([self._result_file(self._solver.iter)], self._out / "report.html")
+            print(f"\nThe report: {self._out / 'report.html'}")
         except ImportError as error:
             print(f"{error.name} is not installed: no report.html.")
 

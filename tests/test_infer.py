@@ -131,6 +131,7 @@ def test_what_is_missing_is_said(folder, tmp_path, capsys):
     assert "There is no image nowhere.jpg" in said("nowhere.jpg")
     photo = tmp_path / "photo.png"
     Image.fromarray(picture(8, 8)).save(photo)
+    assert "--alpha is 7.0, expected 0" in said(str(photo), "--alpha", "7")
     assert "is where the images are" in said(str(photo), "--out", str(tmp_path))
     (folder / "deploy.prototxt").unlink()
     assert "python -m nets" in said(str(photo))

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -364,11 +365,18 @@ def test_a_new_run_does_not_write_over_another(solve: Callable[..., score.Scores
 
 def test_missing_weights_are_named_with_how_to_get_them(solve: Callable[..., score.Scores], data: Path) -> None:
     with pytest.raises(SystemExit) as refused:
-        solve(weights="../data/ilsvrc-nets/some.caffemodel", obtain="curl -O http://some.host/some.caffemodel")
-    assert str(data / "ilsvrc-nets/some.caffemodel") in str(refused.value)
-    assert "curl -O http://some.host/some.caffemodel" in str(refused.value)
+        solve(weights="../data/ilsvrc-nets/some.caffemodel", obtain="curl -o {path} http://some.host/some.caffemodel")
+    assert f"curl -o {data / 'ilsvrc-nets/some.caffemodel'} http://some.host/some.caffemodel" in str(refused.value)
     with pytest.raises(SystemExit, match=r"no .*other\.caffemodel.*--weights FILE"):
         solve("--weights", "other.caffemodel")
+
+
+def test_weights_that_are_damaged_are_named(solve: Callable[..., score.Scores], tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.caffemodel"
+    damaged.write_bytes(b"<html>Not found</html>")
+
+    with pytest.raises(SystemExit, match=r"cannot start from .*damaged\.caffemodel: .*web page"):
+        solve("--weights", str(damaged))
 
 
 def test_missing_data_is_named_with_how_to_get_it(solve: Callable[..., score.Scores], tmp_path: Path) -> None:
@@ -537,8 +545,14 @@ def demo(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 
 
 def test_the_demo_trains_the_three_stages_and_judges_them(
-    demo: dict[str, Any], data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    demo: dict[str, Any],
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    # The set that the demo makes is that of `data`, which is small.
+    monkeypatch.setattr(shapes, "Parameters", partial(shapes.Parameters, train=5, val=3, size=SIZE))
     out, picture = tmp_path / "demo", tmp_path / "demo.png"
     arguments = ["--data", str(data), "--out", str(out), "--picture", str(picture)]
     # A thousandth of the iterations: 5, 2 and 2, of which nobody can learn anything.
@@ -550,6 +564,8 @@ def test_the_demo_trains_the_three_stages_and_judges_them(
     page = (out / "report.html").read_text()
     assert all(f"FCN-{stage}" in page for stage in ("32s", "16s", "8s"))
     assert picture.read_bytes().startswith(b"\x89PNG")
+    finest = re.search(r"python infer\.py PICTURE --net shapes-fcn/8s --weights (\S+)", printed.out)
+    assert finest and Path(finest[1]).is_file()
     # A finer stage starts from the coarser one's weights.
     assert f"from {out}/16s/train_iter_2.caffemodel" in printed.out
 
@@ -559,6 +575,13 @@ def test_the_demo_trains_the_three_stages_and_judges_them(
     assert "FCN-8s is trained and scored already" in capfd.readouterr().out
     assert demo["main"]([*arguments, "--scale", "0.002"]) == 1
     assert "other settings" in capfd.readouterr().err
+
+
+def test_the_demo_takes_no_other_set_than_its_own(
+    demo: dict[str, Any], data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert demo["main"](["--data", str(data), "--out", str(tmp_path)]) == 1
+    assert re.search(r"train 5 instead of 1200.*the demo takes a folder with --data", capfd.readouterr().err)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,8 @@ if __name__ == "__main__":
         __doc__,
         start=start,
         weights="../data/ilsvrc-nets/VGG_ILSVRC_16_layers.caffemodel",
-        obtain="curl -O http://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/VGG_ILSVRC_16_layers.caffemodel "
+        obtain="curl -fL --create-dirs -o {path} "
+        "http://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/VGG_ILSVRC_16_layers.caffemodel "
         "(sha1 9363e1f6d65f7dba68c4f27a1e62105cdf6c4e24)",
         split="seg11valid",
         score_every=4000,

@@ -3,7 +3,7 @@
     python -m datasets make shapes
     cd shapes-fcn/32s && python solve.py
 
-Trains a thin VGG16 on 1,200 images of 160 x 160 pixels, one an iteration, for 4,800 iterations (some 4 minutes on
+Trains a thin VGG16 on 1,200 images of 160 x 160 pixels, one an iteration, for 4,800 iterations (some 3 minutes on
 two CPU cores), and scores on 200 others. The weights start at random (MSRA), the score layer at zero. The first
 2,000 iterations look hopeless; they are not.
 

@@ -74,7 +74,7 @@ def _require_cuda(device_id: int) -> None:
         found = f"{count} CUDA device(s)" if count else "no CUDA device"
         raise CaffeError(
             f"GPU {device_id} was asked for, but PyTorch {torch.__version__} finds {found}. "
-            "Use caffe.set_mode_cpu(), or install a CUDA build of PyTorch."
+            "Compute on the CPU, or install a CUDA build of PyTorch."
         )
 
 

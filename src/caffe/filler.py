@@ -12,6 +12,7 @@ from . import device, rng
 from .blob import Blob, describe
 from .errors import NetError
 from .proto import caffe_pb2
+from .prototxt import nearest
 
 Filler = Callable[[Tensor, caffe_pb2.FillerParameter], Tensor]
 
@@ -24,7 +25,9 @@ def fill(blob: Blob, param: caffe_pb2.FillerParameter) -> None:
     """
     filler = FILLERS.get(param.type)
     if filler is None:
-        raise NetError(f"Unknown filler name: {param.type} (known: {', '.join(FILLERS)}).")
+        close = nearest(param.type, FILLERS)
+        hint = f" Did you mean '{close}'?" if close else ""
+        raise NetError(f"Unknown filler name: {param.type}.{hint} Known fillers: {', '.join(FILLERS)}.")
     if param.sparse >= 0 and param.type != "gaussian":
         raise NetError(f"Sparsity not supported by the {param.type} filler; only gaussian has it.")
     values = filler(torch.empty(blob.dims), param)

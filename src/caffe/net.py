@@ -416,6 +416,14 @@ class Net:
             for node in self._nodes
         ]
 
+    def data_sources(self) -> list[tuple[str, Any]]:
+        """Return, by layer name, what has a position in its data: state() tells it and set_state() sets it."""
+        return [
+            (node.name, node.layer if node.ahead is None else node.ahead)
+            for node in self._nodes
+            if hasattr(node.layer, "state") and hasattr(node.layer, "set_state")
+        ]
+
     # Hooks
 
     def before_forward(self, hook: Hook) -> None:

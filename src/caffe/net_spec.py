@@ -17,7 +17,6 @@ Behaviour: BVLC Caffe's python/caffe/net_spec.py.
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -25,6 +24,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from .proto import caffe_pb2
+from .prototxt import nearest
 
 
 class UnknownTopError(AttributeError, KeyError):
@@ -284,9 +284,9 @@ def _is_tops(value: Any) -> bool:
 def _nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error's sentence: the known name nearest to a wrong one, or what there is."""
     names = list(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = nearest(name, names)
     if close:
-        return f"; did you mean {close[0]!r}?"
+        return f"; did you mean {close!r}?"
     return f"; it has {', '.join(sorted(names))}" if names else "; it has none"
 
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from . import glog, rng, update_rules
+from . import glog, resume, rng, update_rules
 from .blob import describe
 from .errors import NonFiniteError, SolverError
 from .finite import describe_first_not_finite, is_finite
@@ -289,7 +289,8 @@ class Solver:
     def snapshot(self) -> None:
         """Write <snapshot_prefix>_iter_<iter>.caffemodel and .solverstate, or .caffemodel.h5 and .solverstate.h5.
 
-        The folder is made if missing. Weights are written first and the state last, each whole or not at all.
+        The folder is made if missing. Weights are written first and the state last, each whole or not at all; what the
+        state leaves out goes between them to <snapshot_prefix>_iter_<iter>.resume.json.
         Raises SolverError on any rank but 0, NonFiniteError if a parameter is not finite, OSError if writing fails.
         """
         if not root_solver():
@@ -311,11 +312,14 @@ class Solver:
         write_weights(weights, self._net.name, layers, hdf5=hdf5)
         state = self._snapshot_name(f".solverstate{ending}")
         glog.info_at_root(f"Snapshotting solver state to {kind} file {state}", "sgd_solver.cpp:284")
+        resume.write(state, [self._net, *self._test_nets], self._iter)
         self._write_state(state, weights, hdf5)
 
     def restore(self, state_file: str | os.PathLike[str]) -> None:
         """Go on from a .solverstate or .solverstate.h5: its iteration, weights and history.
 
+        Random states and data layers' positions come from the file that snapshot wrote beside the state, if it is
+        there.
         The weights are looked for where the state says, then beside the state. Raises SolverError if the weights are
         missing or the history does not fit the net, FileFormatError for a damaged state; nothing has changed then.
         """
@@ -334,6 +338,7 @@ class Solver:
         self._iter = state.iter
         self._current_step = state.current_step
         self._take_state(state)
+        resume.read(path, [self._net, *self._test_nets], self._iter)
 
     def _write_state(self, path: str, weights: str, hdf5: bool) -> None:
         raise NotImplementedError

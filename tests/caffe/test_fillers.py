@@ -106,7 +106,7 @@ def test_fillers_leave_numpys_and_pythons_generators_alone():
 @pytest.mark.parametrize(
     ("text", "shape", "match"),
     [
-        ('type: "nope"', SHAPE, "Unknown filler name: nope"),
+        ('type: "nope"', SHAPE, "Unknown filler name: nope. Known fillers"),
         ('type: "xavier" sparse: 3', SHAPE, "Sparsity not supported"),
         ('type: "constant" sparse: 3', SHAPE, "Sparsity not supported"),
         ('type: "uniform" min: 2 max: 1', SHAPE, "min 2.0 is above its max 1.0"),

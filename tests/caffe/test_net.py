@@ -21,16 +21,6 @@ layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "conv" bottom: "label" top
 
 
 @pytest.fixture
-def write(tmp_path):
-    def put(text, name="net.prototxt"):
-        path = tmp_path / name
-        path.write_text(text)
-        return str(path)
-
-    return put
-
-
-@pytest.fixture
 def net(write):
     caffe.set_random_seed(1)
     net = caffe.Net(write(SIMPLE), caffe.TRAIN)
@@ -299,7 +289,7 @@ LAYER = 'layer {{ name: "x" type: "{type}" bottom: "{bottom}" top: "x" }}\n'
         (SIMPLE.replace("dim: 5", "dim: -5"), "negative"),
         (SIMPLE.replace("dim: 6", "dim: 60000").replace("dim: 5", "dim: 60000"), "limit"),
         (SIMPLE.replace('bottom: "label"', ""), r"'loss' \(SoftmaxWithLoss\): takes 2 bottom"),
-        (SIMPLE.replace('"gaussian"', '"gausian"'), "Unknown filler name: gausian"),
+        (SIMPLE.replace('"gaussian"', '"gausian"'), "Unknown filler name: gausian. Did you mean 'gaussian'"),
         (
             SIMPLE.replace('name: "relu"', 'include { phase: TRAIN } exclude { phase: TEST } name: "relu"'),
             "either include rules or exclude",

@@ -24,16 +24,6 @@ def layer(type_, bottoms="data", top="y", setting=""):
     return f'layer {{ name: "l" type: "{type_}" {ends} {setting} }}\n'
 
 
-@pytest.fixture
-def write(tmp_path):
-    def put(text, name="net.prototxt"):
-        path = tmp_path / name
-        path.write_text(text)
-        return str(path)
-
-    return put
-
-
 def test_a_net_of_nothing_but_a_name_runs(write, tmp_path):
     net = caffe.Net(write('name: "nothing"'), caffe.TRAIN)
     assert net.forward() == {} and net.backward() == {} and not net.blobs and not net.params

@@ -40,16 +40,6 @@ def layer(type_, bottoms="data", top="y", setting=""):
 
 
 @pytest.fixture
-def write(tmp_path):
-    def put(text, name="net.prototxt"):
-        path = tmp_path / name
-        path.write_text(text)
-        return str(path)
-
-    return put
-
-
-@pytest.fixture
 def net(write):
     caffe.set_random_seed(1)
     net = caffe.Net(write(SIMPLE), caffe.TRAIN)

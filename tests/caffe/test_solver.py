@@ -429,7 +429,8 @@ def test_a_resumed_run_equals_one_that_never_stopped(kind, hdf5):
     whole.step(6)
     ending = ".h5" if hdf5 else ""
     names = [f"s_iter_{i}.{kind}{ending}" for i in (3, 6) for kind in ("caffemodel", "solverstate")]
-    assert sorted(os.listdir("new/folder")) == sorted(names)
+    beside = [f"s_iter_{i}.resume.json" for i in (3, 6)]
+    assert sorted(os.listdir("new/folder")) == sorted(names + beside)
     resumed = make(settings)
     resumed.net.params["ip1"][0].data[...] = 5  # replaced by what the state names
     resumed.restore(f"new/folder/s_iter_3.solverstate{ending}")
