@@ -231,7 +231,8 @@ def test_step_goes_on_beyond_max_iter_and_solve_stops_there():
     solver = make('max_iter: 3 snapshot_prefix: "s"')
     solver.solve()
     assert solver.iter == 3
-    assert sorted(f for f in os.listdir() if "iter" in f) == ["s_iter_3.caffemodel", "s_iter_3.solverstate"]
+    written = [f"s_iter_3.{ending}" for ending in ("caffemodel", "resume.json", "solverstate")]
+    assert sorted(f for f in os.listdir() if "iter" in f) == written
 
 
 def test_solve_snapshots_at_the_end_only_where_it_is_due():
