@@ -132,6 +132,21 @@ def _loop(
     except Interrupted:
         snapshots.keep(solver, begun)
         raise KeyboardInterrupt from None
+    except (OSError, ValueError, RuntimeError) as error:  # a damaged image, a label out of range, a full disk
+        raise SystemExit(
+            f"Stopped at iteration {solver.iter}: {error}\n{_rescued(solver, snapshots, begun)}"
+        ) from error
+
+
+def _rescued(solver: caffe.SGDSolver, snapshots: Snapshots, begun: int) -> str:
+    """Snapshot what was learned before an error, and return the sentence that says how to go on."""
+    if solver.iter == begun:
+        return "Nothing was learned in this run yet."
+    try:
+        snapshots.keep(solver, begun)
+    except (OSError, RuntimeError) as error:
+        return f"What was learned since the last snapshot could not be saved: {error}"
+    return "What was learned is in a snapshot: mend the cause, and the same command with --resume goes on."
 
 
 def vgg16_classifier(weights: str) -> caffe.Net:

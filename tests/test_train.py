@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from google.protobuf import text_format
 
 import caffe
 import experiment
+import layers
 import nets.experiments
 import progress
 import score
@@ -306,6 +308,27 @@ def test_a_run_stopped_while_it_is_scored_goes_on_too(
     assert stopped.value.code == 130
     solve("--no-report", "--resume")
     assert results(folder / "snapshot") == [50, 60]
+
+
+def test_a_damaged_image_costs_no_iteration(
+    solve: Callable[..., score.Scores], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = itertools.count()
+    read_image = layers.read_image
+
+    def reads_ten(path: Path | str) -> Any:
+        if next(calls) > 10:
+            raise ValueError(f"{path} is damaged")
+        return read_image(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(layers, "read_image", reads_ten)
+        with pytest.raises(SystemExit, match=r"(?s)Stopped at iteration \d+: .*is damaged.*--resume goes on"):
+            solve("--no-report")
+    (state,) = (folder / "snapshot").glob("*.solverstate")
+    assert 0 < int(state.stem.rpartition("_")[2]) < 25
+    solve("--no-report", "--resume")
+    assert results(folder / "snapshot") == [25, 50, 60]
 
 
 def test_resuming_drops_what_the_run_will_do_again(solve: Callable[..., score.Scores], folder: Path) -> None:
