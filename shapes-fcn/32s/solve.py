@@ -7,7 +7,7 @@ Trains a thin VGG16 on 1,200 images of 160 x 160 pixels, one an iteration, for 4
 two CPU cores), and scores on 200 others. The weights start at random (MSRA), the score layer at zero. The first
 2,000 iterations look hopeless; they are not.
 
-To expect: a mean IU between 40 and 50, as the seed will have it.
+To expect: a mean IU between 40 and 46, as the seed will have it.
 """
 
 from __future__ import annotations

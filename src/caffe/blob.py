@@ -351,10 +351,6 @@ class Blob:
         """Use `other`'s diff memory as this blob's own from now on."""
         self._diff = other._diff
 
-    def shares_data_with(self, other: Blob) -> bool:
-        """Tell whether both blobs' data is the same memory."""
-        return self._data is other._data
-
     def refresh_views(self) -> None:
         """Bring numpy views that a program still holds up to date after a GPU pass."""
         self._data.refresh()

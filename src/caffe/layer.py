@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -321,8 +320,3 @@ def _without_leading_ones(shape: Shape) -> Shape:
 def canonical_axis(axis: int, axes: int) -> int | None:
     """Return an axis counted from the front (-1 is the last), or None if there is no such axis."""
     return axis % axes if -axes <= axis < axes else None
-
-
-def as_array(values: Tensor) -> np.ndarray:
-    """Return a tensor's values on the host, for checks and error texts."""
-    return values.detach().cpu().numpy()

@@ -13,7 +13,7 @@ import torch
 
 from . import device, glog, snapshot
 from .blob import Blob, BlobVec, DtypeVec, IntVec, StringVec, describe
-from .errors import CaffeError, NetError
+from .errors import NetError
 from .graph import Graph, LearnableParam, Node, explained
 from .layer import Layer, LayerVec, TensorLayer
 from .proto import caffe_pb2
@@ -506,6 +506,3 @@ def _on_device(values: np.ndarray, dims: tuple[int, ...]) -> torch.Tensor:
 def _joined(collected: dict[str, list[np.ndarray]], count: int) -> Arrays:
     """Stack rows, without those that filled the last batch; a scalar output gives one value a batch."""
     return {name: np.asarray(rows)[:count] for name, rows in collected.items()}
-
-
-__all__ = ["CaffeError", "Net"]
