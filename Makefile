@@ -10,7 +10,7 @@ setup: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e '.[fcn,dev]'
+	$(BIN)/python -m pip install --quiet -e '.[fcn,draw,export,dev]'
 	touch $@
 
 demo: setup

@@ -1,7 +1,7 @@
 """Ahead: runs a data layer one item ahead of the net, on a thread, so that reading overlaps computing.
 
-Only a Python layer without bottoms whose class says `prefetch = True` is run so; any other runs where and when
-Caffe would run it. Order and values are those of running in place: one thread, one item ahead, each item made by the
+Only a layer without bottoms whose class says `prefetch = True` is run so; any other runs where and when Caffe would run
+it. Order and values are those of running in place: one thread, one item ahead, each item made by the
 layer's own reshape and forward. An error surfaces at the forward that would have met it.
 """
 

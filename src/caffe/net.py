@@ -16,6 +16,7 @@ from .blob import Blob, BlobVec, DtypeVec, IntVec, StringVec, describe
 from .errors import NetError
 from .graph import Graph, LearnableParam, Node, explained
 from .layer import Layer, LayerVec, TensorLayer
+from .layer_types.memory_data import MemoryData
 from .proto import caffe_pb2
 from .prototxt import read_net
 from .upgrade import upgrade_net
@@ -179,12 +180,12 @@ class Net:
                 hook(i)
             node = self._nodes[i]
             layer = node.layer
-            if isinstance(layer, TensorLayer):
+            if node.ahead is not None:
+                node.ahead.forward(node.top)
+            elif isinstance(layer, TensorLayer):
                 with explained(node.name, layer.type, node.bottom), torch.no_grad():
                     layer.reshape(node.bottom, node.top)
                     layer.forward(node.bottom, node.top)
-            elif node.ahead is not None:
-                node.ahead.forward(node.top)
             else:
                 layer.reshape(node.bottom, node.top)
                 layer.forward(node.bottom, node.top)
@@ -293,9 +294,9 @@ class Net:
 
     def _set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
         first = self._nodes[0].layer if self._nodes else None
-        if first is None or first.type != "MemoryData":
+        if not isinstance(first, MemoryData):
             raise RuntimeError("set_input_arrays may only be called if the first layer is a MemoryDataLayer")
-        raise NotImplementedError("MemoryData has no reader of arrays yet.")
+        first.set_input_arrays(data, labels)
 
     # Batches
 

@@ -5,20 +5,38 @@ Python's and numpy's generators are never touched, as in Caffe.
 
 from __future__ import annotations
 
+import secrets
+
 import torch
 
 from . import device
 
 _generators: dict[torch.device, torch.Generator] = {}
 _seed: int | None = None
+_shared_seed: int | None = None
 
 
-def set_random_seed(seed: int) -> None:
-    """Seed every device's generator; the same seed draws the same numbers again on the same device."""
-    global _seed
+def set_random_seed(seed: int, shared: int | None = None) -> None:
+    """Seed every device's generator; the same seed draws the same numbers again on the same device.
+
+    `shared` is the seed of what all the solvers that train together draw alike (default: `seed`).
+    """
+    global _seed, _shared_seed
     _seed = int(seed)
+    _shared_seed = _seed if shared is None else int(shared)
     for generator in _generators.values():
         generator.manual_seed(_seed)
+
+
+def shared_seed() -> int:
+    """Return the seed of the sequence that solvers who train together share, as data layers do; from entropy if unset.
+
+    Rank r of n takes draws r, r + n, ... of that sequence.
+    """
+    global _shared_seed
+    if _shared_seed is None:
+        _shared_seed = secrets.randbits(48)
+    return _shared_seed
 
 
 def generator(where: torch.device | None = None) -> torch.Generator:

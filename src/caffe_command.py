@@ -1,0 +1,1 @@
+"""The `caffe` command's entry."""
