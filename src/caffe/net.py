@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import device, glog, snapshot
+from . import debug_info, device, glog, snapshot
 from .blob import Blob, BlobVec, DtypeVec, IntVec, StringVec, describe
 from .errors import NetError
 from .graph import Graph, LearnableParam, Node, explained
@@ -59,6 +59,7 @@ class Net:
         self._nodes: list[Node] = self._graph.nodes
         self.name: str = param.name
         self.phase: int = param.state.phase
+        self.debug_info: bool = param.debug_info  # log the mean magnitude of everything that is computed
         self.blobs: OrderedDict[str, Blob] = OrderedDict(self._graph.blobs)
         self.learnable: list[LearnableParam] = self._graph.learnable
         self.inputs: list[str] = StringVec(self._graph.inputs)
@@ -191,6 +192,8 @@ class Net:
                 layer.forward(node.bottom, node.top)
             if any(node.loss_weights):
                 loss += self._weighted_loss(node)
+            if self.debug_info:
+                debug_info.log_forward(node)
             for hook in self._after_forward:
                 hook(i)
         self.refresh_views()
@@ -249,6 +252,8 @@ class Net:
     def backward_pass(self) -> None:
         """Run every layer backward, from the loss weights."""
         self._backward(len(self._nodes) - 1, 0)
+        if self.debug_info:
+            debug_info.log_backward_total(self.learnable)
 
     def _backward(self, start: int, end: int) -> None:
         """Run layers backward by index, both ends included (net.cpp BackwardFromTo)."""
@@ -264,6 +269,8 @@ class Net:
                         layer.backward(node.top, node.bottom_need_backward, node.bottom)
                 else:
                     layer.backward(node.top, node.bottom_need_backward, node.bottom)
+                if self.debug_info:
+                    debug_info.log_backward(node)
             for hook in self._after_backward:
                 hook(i)
         self.refresh_views()

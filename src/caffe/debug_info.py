@@ -1,0 +1,71 @@
+"""What `debug_info: true` in a net or solver logs: the mean magnitude of every blob and gradient (net.cpp's lines)."""
+
+from __future__ import annotations
+
+import torch
+
+from .blob import Blob
+from .glog import info_at_root, number
+from .graph import LearnableParam, Node
+
+
+def log_forward(node: Node) -> None:
+    """Log a layer's tops and parameters after its forward pass."""
+    for name, blob in zip(node.top_names, node.top, strict=True):
+        _log(f"[Forward] Layer {node.name}, top blob {name} data: {_mean_magnitude(blob.data_tensor())}", "net.cpp:575")
+    for name, blob in _params(node):
+        text = f"[Forward] Layer {node.name}, param blob {name} data: {_mean_magnitude(blob.data_tensor())}"
+        _log(text, "net.cpp:587")
+
+
+def log_backward(node: Node) -> None:
+    """Log the gradients of a layer's bottoms, where they were asked for, and parameters."""
+    for name, blob, wanted in zip(node.bottom_names, node.bottom, node.bottom_need_backward, strict=True):
+        if wanted:
+            text = f"[Backward] Layer {node.name}, bottom blob {name} diff: {_mean_magnitude(blob.diff_tensor())}"
+            _log(text, "net.cpp:603")
+    wants = getattr(node.layer, "param_propagate_down", [True] * len(node.layer.blobs))
+    for (name, blob), wanted in zip(_params(node), wants, strict=True):
+        if wanted:
+            text = f"[Backward] Layer {node.name}, param blob {name} diff: {_mean_magnitude(blob.diff_tensor())}"
+            _log(text, "net.cpp:613")
+
+
+def log_backward_total(learnable: list[LearnableParam]) -> None:
+    """Log the norms of all learnable parameters and of their gradients after a whole backward pass."""
+    norms = []
+    for power in (1, 2):
+        for part in ("data_tensor", "diff_tensor"):
+            total = sum(_sum_of_powers(getattr(param.blob, part)(), power) for param in learnable)
+            norms.append(number(total if power == 1 else total**0.5))
+    _log(
+        "[Backward] All net params (data, diff): "
+        f"L1 norm = ({norms[0]}, {norms[1]}); L2 norm = ({norms[2]}, {norms[3]})",
+        "net.cpp:680",
+    )
+
+
+def log_update(learnable: list[LearnableParam]) -> None:
+    """Log each learnable parameter and the update that is about to be subtracted from it."""
+    for param in learnable:
+        data, diff = (_mean_magnitude(values) for values in (param.blob.data_tensor(), param.blob.diff_tensor()))
+        _log(f"[Update] Layer {param.layer_name}, param {param.index} data: {data}; diff: {diff}", "net.cpp:628")
+
+
+def _params(node: Node) -> list[tuple[str, Blob]]:
+    """Return a layer's parameter blobs, each with the name that its param { } gives it, or else its number."""
+    specs = node.layer.layer_param.param
+    names = [specs[i].name if i < len(specs) and specs[i].name else str(i) for i in range(len(node.layer.blobs))]
+    return list(zip(names, node.layer.blobs, strict=True))
+
+
+def _mean_magnitude(values: torch.Tensor) -> str:
+    return number(_sum_of_powers(values, 1) / values.numel() if values.numel() else 0.0)
+
+
+def _sum_of_powers(values: torch.Tensor, power: int) -> float:
+    return float(values.double().abs().pow(power).sum())
+
+
+def _log(text: str, source: str) -> None:
+    info_at_root(f"    {text}", source)
