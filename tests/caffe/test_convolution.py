@@ -6,7 +6,7 @@ import torch
 
 import caffe
 from caffe.blob import Blob
-from caffe.layer_types import convolution
+from caffe.layer_types import convolution, onednn
 from caffe.proto import caffe_pb2
 from caffe.prototxt import parse_text
 
@@ -56,11 +56,21 @@ def same(found, wanted):
 )
 def test_a_large_image_gives_band_by_band_what_it_gives_whole(monkeypatch, settings, shape):
     layer, whole = run("Convolution", settings, shape)
-    assert layer.bands == 1
-    monkeypatch.setattr(convolution, "BAND_BYTES", 64)
+    assert not layer.bands
+    monkeypatch.setattr(convolution, "PIECE_BYTES", 64)
     layer, bands = run("Convolution", settings, shape)
     assert layer.bands > 1
     same(bands, whole)
+
+
+@pytest.mark.parametrize("settings", ["num_output: 4 kernel_size: 3 pad: 1", "num_output: 6 kernel_size: 5 group: 3"])
+def test_a_large_batch_gives_some_images_at_a_time_what_it_gives_whole(monkeypatch, settings):
+    layer, whole = run("Convolution", settings, (21, 3, 9, 8))
+    assert not layer.bands
+    monkeypatch.setattr(convolution, "PIECE_BYTES", 2400)
+    layer, groups = run("Convolution", settings, (21, 3, 9, 8))
+    assert layer.bands == 1 and layer.images == 2
+    same(groups, whole)
 
 
 @pytest.mark.parametrize("bands", [1 << 20, 64])
@@ -74,7 +84,7 @@ def test_a_large_image_gives_band_by_band_what_it_gives_whole(monkeypatch, setti
     ],
 )
 def test_a_frame_of_padding_alone_is_worth_what_convolving_it_gives(monkeypatch, settings, shape, bands):
-    monkeypatch.setattr(convolution, "BAND_BYTES", bands)
+    monkeypatch.setattr(convolution, "PIECE_BYTES", bands)
     layer, framed = run("Convolution", settings, shape)
     assert layer.framed
     x, weight, *bias = (b.data_tensor() for b in (layer.bottom_for_test, *layer.blobs))
@@ -86,7 +96,7 @@ def test_a_frame_of_padding_alone_is_worth_what_convolving_it_gives(monkeypatch,
     same(framed, [t.numpy() for t in (y, *grads) if t is not None])
 
 
-@pytest.mark.skipif(convolution._linear is None, reason="this torch has no oneDNN matrix product")
+@pytest.mark.skipif(not onednn.AVAILABLE, reason="this torch has no oneDNN matrix product")
 @pytest.mark.parametrize(
     ("settings", "shape"),
     [

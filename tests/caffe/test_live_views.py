@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import caffe
 from caffe import device
 from caffe.blob import Blob
-from caffe.layer_types import convolution
+from caffe.layer_types import convolution, onednn
 from caffe.proto import caffe_pb2
 from caffe.prototxt import parse_text
 
@@ -130,8 +130,8 @@ STEPS = st.lists(
 @pytest.fixture
 def small_limits(monkeypatch):
     monkeypatch.setattr(convolution, "MATRIX", (MATRIX_WEIGHTS, 1 << 20))
-    monkeypatch.setattr(convolution, "BAND_BYTES", 1000, raising=False)  # what is large here
-    monkeypatch.setattr(convolution, "MIN_BAND_ROWS", 2, raising=False)
+    monkeypatch.setattr(convolution, "PIECE_BYTES", 250)  # what is large here
+    monkeypatch.setattr(convolution, "MIN_BAND_ROWS", 2)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
@@ -158,8 +158,9 @@ def test_the_twins_run_what_they_are_for(small_limits):
     twin = Twin(False)
     twin.run("forward", 0)
     layers = twin.net.layer_dict
-    assert layers["conv2"].as_matrix or convolution._linear is None
+    assert layers["conv2"].as_matrix or not onednn.AVAILABLE
     assert not layers["conv1"].as_matrix
+    assert layers["conv1"].bands
     assert layers["up"]._found is not None and layers["up"]._found[1] is not None  # the diagonal, derived and kept
 
 

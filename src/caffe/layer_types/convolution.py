@@ -20,6 +20,7 @@ from ..allocator import make_room
 from ..blob import Blob, describe
 from ..layer import Backward, Gradients, Shape, TensorLayer, canonical_axis, register
 from ..proto import caffe_pb2
+from . import onednn
 from .reuse import data_out, diff_out
 
 # The kernels torch has; more spatial axes than that are refused by name.
@@ -169,13 +170,12 @@ class _SlidingKernel(TensorLayer):
         return dx, dw, db
 
 
-# A convolution on a CPU takes temporary copies of its images, in a layout of its own. Images well larger than
-# BAND_BYTES go band by band, in bands of about that size, so that the copies stay small (and in the cache).
-BAND_BYTES = 4 << 20
+# A convolution on a CPU takes temporary copies of its images, in a layout of its own. A batch well larger than
+# PIECE_BYTES goes piece by piece, some images or a band of one image's rows, each of about that size, so that the
+# copies stay small (and in the cache).
+PIECE_BYTES = 4 << 20
 MIN_BAND_ROWS = 8
 
-# oneDNN's matrix product; torch has it where it was built with oneDNN for x86.
-_linear: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
 # From how many weights on, and up to how many output positions, a convolution runs as one matrix product: kernels of
 # one value, which need no copies of what each position sees, and larger ones.
 MATRIX_OF_ONE = 1 << 18, 1 << 12
@@ -195,7 +195,7 @@ class Convolution(_SlidingKernel):
     only the core inside the frame is convolved.
     """
 
-    bands = 1
+    images = bands = 0  # images a piece, and bands an image, where the batch goes piece by piece
     as_matrix = turned = framed = False
 
     def configure(self, shapes: list[Shape]) -> None:
@@ -217,14 +217,15 @@ class Convolution(_SlidingKernel):
         tops = super().top_shapes(shapes)
         positions = math.prod(tops[0]) // self.outputs
         weights = self.outputs * self.channels * math.prod(self.kernel)
-        self.bands = 1
+        self.images = self.bands = 0
         if len(self.kernel) == 2 and self.axis == 1:
-            image = 4 * max(math.prod(shapes[0]), math.prod(tops[0]))
-            if image > 4 * BAND_BYTES:
-                self.bands = min(image // BAND_BYTES, max(1, tops[0][-2] // MIN_BAND_ROWS))
+            image = 4 * max(math.prod(shapes[0][1:]), math.prod(tops[0][1:]))
+            if image * shapes[0][0] > 4 * PIECE_BYTES:
+                self.images = max(1, PIECE_BYTES // image)
+                self.bands = max(1, min(image // PIECE_BYTES, tops[0][-2] // MIN_BAND_ROWS))
         least_weights, most_positions = MATRIX_OF_ONE if max(self.kernel) == 1 else MATRIX
         self.as_matrix = (
-            _linear is not None
+            onednn.AVAILABLE
             and len(self.kernel) == 2
             and self.groups == 1
             and weights >= least_weights
@@ -243,7 +244,7 @@ class Convolution(_SlidingKernel):
         if not self.as_matrix or x.device.type != "cpu":
             return super()._convolve(x, weight, bias)
         height, width = (self.output_extent(size, i) - 2 * self.frame[i] for i, size in enumerate(x.shape[2:]))
-        y = _linear(self._windows(x), weight.view(self.outputs, -1), bias, "none", [], "")
+        y = onednn.matrix_product(self._windows(x), weight.view(self.outputs, -1), bias)
         return y.view(x.shape[0], height, width, self.outputs).permute(0, 3, 1, 2).contiguous()
 
     def _backward(
@@ -260,20 +261,20 @@ class Convolution(_SlidingKernel):
         dx = dw = db = None
         dy_rows = dy.permute(0, 2, 3, 1).reshape(-1, self.outputs)  # positions x outputs
         if wanted[0]:
-            columns = _linear(dy_rows, weight.view(self.outputs, -1).t(), None, "none", [], "")
+            columns = onednn.matrix_product(dy_rows, weight.view(self.outputs, -1).t())
             columns = columns.view(x.shape[0], -1, columns.shape[1]).transpose(1, 2)
             dx = torch.ops.aten.col2im(columns, x.shape[2:], self.kernel, self.dilation, self.core_pad, self.stride)
         if wanted[1]:
             make_room(weight.nbytes)
             # The second operand is a transposed view, which oneDNN reads as it is; any other it would rearrange.
-            dw = _linear(dy_rows.t().contiguous(), self._windows(x).t(), None, "none", [], "").view(weight.shape)
+            dw = onednn.matrix_product(dy_rows.t().contiguous(), self._windows(x).t()).view(weight.shape)
         if wanted[2]:
             db = dy_rows.sum(0)
         return dx, dw, db
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        """Write the tops; large images band by band, over the memory that the tops have."""
-        if not (self.framed or self._by_bands):
+        """Write the tops; large batches piece by piece, over the memory that the tops have."""
+        if not (self.framed or self._by_pieces):
             super().forward(bottom, top)
             return
         weight = self.blobs[0].data_tensor()
@@ -283,17 +284,17 @@ class Convolution(_SlidingKernel):
             core = self._core(out)
             if self.framed:
                 self._fill_frame(out, bias)
-            if not self._by_bands:
+            if not self._by_pieces:
                 core.copy_(self._convolve(x.data_tensor(), weight, bias))
             else:
-                for rows in self._bands(core.shape[2]):
-                    seen = _rows(x.data_tensor(), self._seen(rows))
-                    core[:, :, rows] = torch.convolution(seen, weight, bias, *self._band_arguments)
+                for items, rows in self._pieces(core):
+                    seen = _rows(x.data_tensor()[items], self._seen(rows))
+                    core[items, :, rows] = torch.convolution(seen, weight, bias, *self._piece_arguments)
             y.touch()
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
-        """Write the bottoms' gradients and add to the parameters'; large images band by band."""
-        if not (self.framed or self._by_bands):
+        """Write the bottoms' gradients and add to the parameters'; large batches piece by piece."""
+        if not (self.framed or self._by_pieces):
             super().backward(top, propagate_down, bottom)
             return
         want_weight, want_bias = self.param_propagate_down[0], self.bias and self.param_propagate_down[1]
@@ -304,8 +305,8 @@ class Convolution(_SlidingKernel):
             asked = (wanted, want_weight, want_bias and not self.framed)
             if not any(asked):
                 continue
-            if self._by_bands:
-                self._backward_bands(self._core(dy), x, asked)
+            if self._by_pieces:
+                self._backward_pieces(self._core(dy), x, asked)
                 continue
             dx, dw, db = self._backward(self._core(dy), x.data_tensor(), self.blobs[0].data_tensor(), asked)
             for param, grad in zip(self.blobs, (dw, db), strict=False):
@@ -328,19 +329,21 @@ class Convolution(_SlidingKernel):
         y[:, :, down : height - down, :across] = value
         y[:, :, down : height - down, width - across :] = value
 
-    def _backward_bands(self, dy: Tensor, bottom: Blob, asked: tuple[bool, bool, bool]) -> None:
+    def _backward_pieces(self, dy: Tensor, bottom: Blob, asked: tuple[bool, bool, bool]) -> None:
         wanted, want_weight, want_bias = asked
         x, weight = bottom.data_tensor(), self.blobs[0].data_tensor()
         dx = diff_out(bottom, weight).zero_() if wanted else None
-        for rows in self._bands(dy.shape[2]):
+        for items, rows in self._pieces(dy):
             seen = self._seen(rows)
             dx_rows, dw, db = torch.ops.aten.convolution_backward(
-                dy[:, :, rows], _rows(x, seen), weight, [self.outputs], *self._band_arguments,
+                dy[items, :, rows], _rows(x[items], seen), weight, [self.outputs], *self._piece_arguments,
                 list(asked),
             )  # fmt: skip
             inside = range(max(seen.start, 0), min(seen.stop, x.shape[2]))
             if dx is not None and inside:  # neighbouring bands see some rows in common
-                dx[:, :, inside.start : inside.stop] += dx_rows[:, :, inside.start - seen.start :][:, :, : len(inside)]
+                dx[items, :, inside.start : inside.stop] += dx_rows[:, :, inside.start - seen.start :][
+                    :, :, : len(inside)
+                ]
             if want_weight:
                 self.blobs[0].add_diff(dw)
             if want_bias:
@@ -348,18 +351,23 @@ class Convolution(_SlidingKernel):
         bottom.touch()
 
     @property
-    def _by_bands(self) -> bool:
-        return self.bands > 1 and not self.as_matrix and device.current().type == "cpu"
+    def _by_pieces(self) -> bool:
+        return self.bands > 0 and not self.as_matrix and device.current().type == "cpu"
 
     @property
-    def _band_arguments(self) -> tuple[Any, ...]:
+    def _piece_arguments(self) -> tuple[Any, ...]:
         """The convolution's arguments for images that have their rows of padding already."""
         return self.stride, [0, self.core_pad[1]], self.dilation, False, self.no_padding, self.groups
 
-    def _bands(self, height: int) -> list[slice]:
-        """Cut the output's rows into bands."""
-        step = -(-height // self.bands)
-        return [slice(start, min(start + step, height)) for start in range(0, height, step)]
+    def _pieces(self, output: Tensor) -> list[tuple[slice, slice]]:
+        """Cut the output into pieces: some images each, or some rows of one."""
+        number, _, height, _ = output.shape
+        rows = -(-height // self.bands)
+        return [
+            (slice(item, min(item + self.images, number)), slice(row, min(row + rows, height)))
+            for item in range(0, number, self.images)
+            for row in range(0, height, rows)
+        ]
 
     def _seen(self, rows: slice) -> range:
         """Return the input rows that some output rows are made of; those outside the image are padding."""
@@ -377,7 +385,8 @@ def _rows(x: Tensor, rows: range) -> Tensor:
     height = x.shape[2]
     above = min(0, rows.stop) - min(0, rows.start)
     below = max(height, rows.stop) - max(height, rows.start)
-    return F.pad(x[:, :, max(0, rows.start) : max(0, min(rows.stop, height))], (0, 0, above, below))
+    inside = x[:, :, max(0, rows.start) : max(0, min(rows.stop, height))]
+    return F.pad(inside, (0, 0, above, below)) if above or below else inside.contiguous()
 
 
 @register("Deconvolution")

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..blob import describe
 from ..layer import Backward, Gradients, Shape, TensorLayer, canonical_axis, register
 from ..proto import caffe_pb2
+from . import onednn
 
 
 @register("InnerProduct")
@@ -52,7 +53,7 @@ class InnerProduct(TensorLayer):
     def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the products."""
         weight = params[0].t() if self.transposed else params[0]
-        y = F.linear(self._rows(bottoms[0]), weight, params[1] if self.bias else None)
+        y = self._product(self._rows(bottoms[0]), weight, params[1] if self.bias else None)
         return y.view(*bottoms[0].shape[: self.axis], self.outputs)
 
     def gradient(self, b: Backward) -> Gradients:
@@ -60,11 +61,23 @@ class InnerProduct(TensorLayer):
         x, dy = self._rows(b.bottoms[0]), b.top_diffs[0].reshape(-1, self.outputs)
         dx = dw = None
         if b.want_bottoms[0]:
-            dx = torch.mm(dy, b.params[0].t() if self.transposed else b.params[0]).view(b.bottoms[0].shape)
+            dx = self._product(dy, b.params[0] if self.transposed else b.params[0].t()).view(b.bottoms[0].shape)
         if b.want_params[0]:
-            dw = torch.mm(x.t(), dy) if self.transposed else torch.mm(dy.t(), x)
+            left, right = (x, dy) if self.transposed else (dy, x)
+            weight = self.blobs[0]
+            if weight.diff_is_zero:
+                dw = torch.mm(left.t(), right)
+            else:  # a matrix that fills memory is added to in one pass, and never made
+                weight.diff_tensor().addmm_(left.t(), right)
+                weight.touch()
         db = [dy.sum(0) if b.want_params[1] else None] if self.bias else []
         return Gradients([dx], [dw, *db])
+
+    def _product(self, rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return rows times the transpose of weight, plus bias."""
+        if not onednn.AVAILABLE or rows.device.type != "cpu" or not rows.numel() or rows.requires_grad:
+            return F.linear(rows, weight, bias)
+        return onednn.matrix_product(rows, weight, bias)
 
     def _rows(self, x: Tensor) -> Tensor:
         return x.reshape(math.prod(x.shape[: self.axis]), self.inputs)

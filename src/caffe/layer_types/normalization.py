@@ -11,6 +11,9 @@ from torch import Tensor
 from ..blob import Blob, describe
 from ..layer import Backward, Gradients, Shape, TensorLayer, register
 from ..proto import caffe_pb2
+from .reuse import data_out, diff_out
+
+PIECE_VALUES = 1 << 16  # 256 KB
 
 
 @register("LRN")
@@ -28,7 +31,6 @@ class LRN(TensorLayer):
         self.across = param.norm_region == param.ACROSS_CHANNELS
         if self.size % 2 == 0:
             raise self.fail(f"local_size must be odd, so that it has a middle, not {self.size}.")
-        self._scale: Tensor | None = None  # k + alpha / n sum x^2 as forward found it
 
     def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
         """Return the bottom's shape."""
@@ -37,23 +39,58 @@ class LRN(TensorLayer):
         return shapes
 
     def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
-        """Return the normalised values."""
+        """Return the normalised values, within a channel."""
         x = bottoms[0]
-        if not self.across:
-            mean = F.avg_pool2d(x.square(), self.size, 1, self.size // 2)
-            return x * (1 + self.alpha * mean) ** -self.beta
-        scale = self._scale_of(x)
-        self._scale = scale if self.needs_backward else None
-        return self._power(scale).mul_(x)
+        mean = F.avg_pool2d(x.square(), self.size, 1, self.size // 2)
+        return x * (1 + self.alpha * mean) ** -self.beta
 
-    def gradient(self, b: Backward) -> Gradients:
-        """Return dy scale^-beta - 2 alpha beta / n x (sum of dy y / scale over n channels), across channels."""
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Write the normalised values; in place within a channel only."""
         if not self.across:
-            return super().gradient(b)
-        x, y, dy = b.bottoms[0], b.tops[0], b.top_diffs[0]
-        scale = self._scale_of(x) if self._scale is None else self._scale
-        ratio = self._window_sum((dy * y).div_(scale)).mul_(x)
-        return Gradients([self._power(scale).mul_(dy).sub_(ratio, alpha=2 * self.alpha * self.beta / self.size)])
+            super().forward(bottom, top)
+            return
+        x = bottom[0].data_tensor()
+        if top[0] is bottom[0]:
+            self._input = x.clone() if self.needs_backward else None
+        y = data_out(top[0], x)
+        for piece in self._pieces(x):
+            values = x[piece]
+            power = self._power(self._scale_of(values))
+            torch.mul(power, values, out=y[piece])
+        top[0].touch()
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        """Write dy scale^-beta - 2 alpha beta / n x (sum of dy y / scale over n channels), across channels."""
+        if not self.across:
+            super().backward(top, propagate_down, bottom)
+            return
+        if not propagate_down[0]:
+            return
+        in_place = top[0] is bottom[0]
+        x = self._input if in_place and self._input is not None else bottom[0].data_tensor()
+        dy, factor = top[0].diff_tensor(), 2 * self.alpha * self.beta / self.size
+        dx = diff_out(bottom[0], x)
+        for piece in self._pieces(x):
+            values, above = x[piece], dy[piece]
+            scale = self._scale_of(values)
+            power = self._power(scale)
+            share = (power * values).mul_(above).div_(scale)
+            ratio = self._window_sum(share).mul_(values)
+            torch.sub(power.mul_(above), ratio, alpha=factor, out=dx[piece])
+        bottom[0].touch()
+
+    def _pieces(self, x: Tensor) -> list[tuple[slice, slice, slice]]:
+        """Cut N x C x H x W into pieces that stay in a CPU's cache through the steps of the formula."""
+        number, channels, height, width = x.shape
+        if x.device.type != "cpu":
+            return [(slice(None),) * 3]
+        rows = max(1, min(height, PIECE_VALUES // max(1, channels * width)))
+        items = max(1, PIECE_VALUES // max(1, channels * height * width))
+        return [
+            (slice(item, item + items), slice(None), slice(row, row + rows))
+            for item in range(0, number, items)
+            for row in range(0, height, rows)
+        ]
 
     def _scale_of(self, x: Tensor) -> Tensor:
         return self._window_sum(x.square()).mul_(self.alpha / self.size).add_(self.k)
