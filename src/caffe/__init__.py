@@ -6,11 +6,13 @@
 The names are BVLC Caffe's; docs/ says where behaviour differs and why.
 """
 
-from . import allocator, errors, proto
+from . import allocator, errors, io, proto
 from ._caffe import (
+    NCCL,
     TEST,
     TRAIN,
     Layer,
+    Timer,
     has_nccl,
     init_log,
     layer_type_list,
@@ -26,7 +28,10 @@ from ._caffe import (
     solver_count,
     solver_rank,
 )
+from .classifier import Classifier
+from .detector import Detector
 from .errors import CaffeError
+from .extension import layer_type
 from .net_spec import NetSpec, layers, params, to_proto
 from .pycaffe import (
     AdaDeltaSolver,
@@ -42,23 +47,29 @@ from .pycaffe import (
 __version__ = "1.0.0"  # the BVLC Caffe version whose behaviour this is
 
 __all__ = [
+    "NCCL",
     "TEST",
     "TRAIN",
     "AdaDeltaSolver",
     "AdaGradSolver",
     "AdamSolver",
     "CaffeError",
+    "Classifier",
+    "Detector",
     "Layer",
     "NesterovSolver",
     "Net",
     "NetSpec",
     "RMSPropSolver",
     "SGDSolver",
+    "Timer",
     "allocator",
     "errors",
     "get_solver",
     "has_nccl",
     "init_log",
+    "io",
+    "layer_type",
     "layer_type_list",
     "layers",
     "log",

@@ -1,5 +1,7 @@
 """The names that programs import from caffe._caffe, which in BVLC Caffe is the compiled module."""
 
+import torch.distributed
+
 from . import layer_types  # noqa: F401  registers the types that layer_type_list names
 from .blob import Blob, BlobVec, BoolVec, DtypeVec, IntVec, RawBlobVec, StringVec
 from .device import set_device, set_mode_cpu, set_mode_gpu, set_precision
@@ -7,9 +9,11 @@ from .glog import init_log, log
 from .layer import Layer, LayerVec
 from .layer import layer_types as _layer_types
 from .net import Net
+from .parallel import NCCL
 from .proto.caffe_pb2 import TEST, TRAIN, LayerParameter
 from .rng import set_random_seed
 from .solver import NetVec, Solver, SolverParameter, get_solver
+from .timing import Timer
 from .world import set_multiprocess, set_solver_count, set_solver_rank, solver_count, solver_rank
 
 
@@ -19,11 +23,12 @@ def layer_type_list() -> StringVec:
 
 
 def has_nccl() -> bool:
-    """Tell whether caffe.NCCL can train on several GPUs: no, because this version has no parallel training yet."""
-    return False
+    """Tell whether caffe.NCCL can train on several devices: where PyTorch comes with torch.distributed."""
+    return torch.distributed.is_available()
 
 
 __all__ = [
+    "NCCL",
     "TEST",
     "TRAIN",
     "Blob",
@@ -40,6 +45,7 @@ __all__ = [
     "Solver",
     "SolverParameter",
     "StringVec",
+    "Timer",
     "get_solver",
     "has_nccl",
     "init_log",

@@ -328,6 +328,15 @@ class Blob:
         """Set every gradient to zero."""
         self._diff.clear()
 
+    def clear_data(self) -> None:
+        """Set every value to zero, which takes no memory until the blob is looked at."""
+        self._data.clear()
+
+    @property
+    def data_memory(self) -> Memory:
+        """The memory that holds the values, which blobs that share it have in common."""
+        return self._data
+
     def discard_data(self, unless_of: Iterable[Blob]) -> None:
         """Let go of data that is about to be overwritten, unless it is the memory of one of some blobs."""
         if not any(self._data is other._data for other in unless_of):

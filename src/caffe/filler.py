@@ -30,6 +30,9 @@ def fill(blob: Blob, param: caffe_pb2.FillerParameter) -> None:
         raise NetError(f"Unknown filler name: {param.type}.{hint} Known fillers: {', '.join(FILLERS)}.")
     if param.sparse >= 0 and param.type != "gaussian":
         raise NetError(f"Sparsity not supported by the {param.type} filler; only gaussian has it.")
+    if param.type == "constant" and param.value == 0:
+        blob.clear_data()
+        return
     values = filler(torch.empty(blob.dims), param)
     blob.set_data(values.to(device.current()))
 

@@ -21,8 +21,6 @@ from .snapshot import blob_from_proto
 from .splits import filter_layers, insert_splits
 from .world import multiprocess, solver_count
 
-# BVLC Caffe's types that are missing here.
-NOT_YET = ("Data", "HDF5Data", "HDF5Output", "ImageData", "LSTM", "LSTMUnit", "MemoryData", "RNN", "WindowData")
 AUTOMATIC = "(automatic)"  # the name of a top that a loss layer was not given
 
 
@@ -278,10 +276,9 @@ def make_layer(param: caffe_pb2.LayerParameter) -> Layer:
     if cls is None:
         close = nearest(param.type, layer_types())
         hint = f" Did you mean '{close}'?" if close else ""
-        if param.type in NOT_YET:
-            hint = " BVLC Caffe has it; this engine does not yet."
         raise NetError(
-            f"Unknown layer type: {param.type} (layer '{param.name}').{hint} Known types: {', '.join(layer_types())}."
+            f"Unknown layer type: {param.type} (layer '{param.name}').{hint} Known types: {', '.join(layer_types())}. "
+            "A type of another Caffe can be added with @caffe.layer_type (docs/adding-a-layer-type.md)."
         )
     return cls(param)
 

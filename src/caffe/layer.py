@@ -290,11 +290,11 @@ LayerClass = TypeVar("LayerClass", bound="type[TensorLayer]")
 _types: dict[str, type[TensorLayer]] = {}
 
 
-def register(name: str) -> Callable[[LayerClass], LayerClass]:
-    """Make a class the layer type of that name; a second class of a name is refused."""
+def register(name: str, replaces: type[TensorLayer] | None = None) -> Callable[[LayerClass], LayerClass]:
+    """Make a class the layer type of that name; a second class of a name is refused, unless the first is `replaces`."""
 
     def put(cls: LayerClass) -> LayerClass:
-        if name in _types:
+        if name in _types and _types[name] is not replaces:
             raise NetError(f"Layer type '{name}' is registered already, by {_types[name].__qualname__}.")
         _types[name] = cls
         return cls

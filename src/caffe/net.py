@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import debug_info, device, glog, snapshot
+from . import debug_info, device, glog, schema, snapshot
 from .blob import Blob, BlobVec, DtypeVec, IntVec, StringVec, describe
 from .errors import NetError
 from .graph import Graph, LearnableParam, Node, explained
@@ -53,7 +53,7 @@ class Net:
 
     def _build(self, param: caffe_pb2.NetParameter) -> None:
         built = caffe_pb2.NetParameter()
-        built.CopyFrom(param)
+        built.CopyFrom(schema.plain(param))
         upgrade_net(built)
         self._graph = Graph(built)
         self._nodes: list[Node] = self._graph.nodes

@@ -17,12 +17,14 @@ Behaviour: BVLC Caffe's python/caffe/net_spec.py.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from google.protobuf.message import Message
 
+from . import schema
 from .proto import caffe_pb2
 from .prototxt import nearest
 
@@ -40,16 +42,21 @@ class UnknownTopError(AttributeError, KeyError):
 def param_name_dict() -> dict[str, str]:
     """Which LayerParameter field holds a type's own message: ``{"Pooling": "pooling", "LRN": "lrn", ...}``.
 
-    Keys are message names without "Parameter", values field names without "_param".
+    Keys are message names without "Parameter", values field names without "_param"; and so for the types that a
+    program has declared, by their own names too.
     """
-    return {
-        field.message_type.name.removesuffix("Parameter"): field.name.removesuffix("_param")
-        for field in caffe_pb2.LayerParameter.DESCRIPTOR.fields
-        if field.name.endswith("_param")
+    fields = {name: field for name, field in schema.layer_fields().items() if name.endswith("_param")}
+    names = {
+        field.message_type.name.removesuffix("Parameter"): name.removesuffix("_param") for name, field in fields.items()
     }
+    declared = {kind: name.removesuffix("_param") for kind, name in schema.type_fields().items() if name in fields}
+    return {**names, **declared}
 
 
-_PARAM_NAMES = param_name_dict()
+@functools.lru_cache(maxsize=1)
+def _param_names(generation: int) -> dict[str, str]:
+    """Return param_name_dict() as it is at a generation of the schema."""
+    return param_name_dict()
 
 
 def to_proto(*tops: Top | Function) -> caffe_pb2.NetParameter:
@@ -87,7 +94,9 @@ def assign_proto(proto: Any, name: str, val: Any) -> None:
             raise TypeError(f"{message}.{name} is a {field.message_type.name}: give its fields as a dict, not {item!r}")
         part = current.add() if repeated else current
         if isinstance(item, Message):
-            part.CopyFrom(item)
+            if item.DESCRIPTOR.full_name != part.DESCRIPTOR.full_name:
+                raise TypeError(f"{message}.{name} is a {field.message_type.name}, not a {item.DESCRIPTOR.name}")
+            part.MergeFromString(item.SerializePartialToString())  # either may know of fields that the other does not
             continue
         for key, value in item.items():
             assign_proto(part, key, value)
@@ -137,7 +146,7 @@ class Function:
                 names[thing] = f"{self.type_name}{made_up[self.type_name]}"
             return names[thing]
 
-        layer = caffe_pb2.LayerParameter(type=self.type_name, bottom=bottoms)
+        layer = schema.extended(caffe_pb2.LayerParameter(type=self.type_name, bottom=bottoms))
         layer.top.extend(bottoms if self.in_place else [name_of(top) for top in self.tops])
         layer.name = name_of(self.tops[0] if self.tops else self)
         for key, value in self.params.items():
@@ -150,7 +159,7 @@ class Function:
     def _assign(self, layer: caffe_pb2.LayerParameter, key: str, value: Any) -> None:
         """Set ``key`` in the type's own message if that has such a field, else in the layer."""
         fields = layer.DESCRIPTOR.fields_by_name
-        own = fields.get(_PARAM_NAMES.get(self.type_name, "") + "_param")
+        own = fields.get(_param_names(schema.generation()).get(self.type_name, "") + "_param")
         if own is not None and not key.endswith("param") and key in own.message_type.fields_by_name:
             assign_proto(getattr(layer, own.name), key, value)
         elif key in fields:
@@ -226,13 +235,9 @@ class Parameters:
     """What ``caffe.params`` is: ``P.Pooling.MAX`` is the constant MAX of the message PoolingParameter."""
 
     def __getattr__(self, name: str) -> ParameterConstants:
-        message = getattr(caffe_pb2, f"{name}Parameter", None)
+        message = schema.message_class(f"{name}Parameter")
         if message is None:
-            known = [
-                m.removesuffix("Parameter")
-                for m in caffe_pb2.DESCRIPTOR.message_types_by_name
-                if m.endswith("Parameter")
-            ]
+            known = [m.removesuffix("Parameter") for m in schema.message_names() if m.endswith("Parameter")]
             raise AttributeError(f"caffe.proto has no message {name}Parameter{_nearest(name, known)}")
         return ParameterConstants(message)
 
@@ -270,7 +275,11 @@ def _net_of(roots: Iterable[Top | Function], names: dict[Top | Function, str]) -
         else:
             bottoms = [layers[bottom.fn].top[bottom.n] for bottom in fn.inputs]
             layers[fn] = fn.to_layer(bottoms, names, made_up)
-    return caffe_pb2.NetParameter(layer=layers.values())
+    net = schema.extended(caffe_pb2.NetParameter())
+    net.layer.extend(layers.values())
+    as_caffe: caffe_pb2.NetParameter = schema.plain(net)
+    # Programs print nets with str(), which shows declared fields in a message that knows them only.
+    return as_caffe if as_caffe is net or str(as_caffe) == str(net) else net
 
 
 def _function_of(root: Top | Function) -> Function:
@@ -292,7 +301,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 def _unknown_parameter(type_name: str, own: Any, key: str) -> str:
     """The sentence for a keyword that neither the type's own message nor LayerParameter has."""
-    layer_fields = caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name
+    layer_fields = schema.layer_fields()
     if own is not None:
         fields = own.message_type.fields_by_name
         known = {**fields, **layer_fields} if key.endswith("param") else fields

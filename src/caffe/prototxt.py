@@ -9,14 +9,14 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from google.protobuf import text_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from . import upgrade
+from . import schema, upgrade
 from .errors import NetError, PrototxtError, SolverError
 from .proto import caffe_pb2
 
@@ -24,14 +24,25 @@ AnyMessage = TypeVar("AnyMessage", bound=Message)
 PathLike = str | os.PathLike[str]
 MessageDescriptor = Any  # of another class in each of protobuf's implementations
 
+_FIRST = 1 << 16  # bytes of a file that are looked at before the rest is read
+_MAX_SIZE = 1 << 28  # bytes of a prototxt; the largest of published nets has 1 MB
+
 
 def read_net(path: PathLike) -> caffe_pb2.NetParameter:
     """Read a net's prototxt of any Caffe version, upgraded to today's fields.
 
     Raises PrototxtError: no such file (`Could not open file X`), another kind of file, or a text that does not parse.
     """
-    net = parse_text(_read_text(path, "net"), caffe_pb2.NetParameter(), os.fspath(path))
-    return _upgraded(net, upgrade.upgrade_net, path)
+    text = _read_text(path, "net")
+    net = parse_text(text, caffe_pb2.NetParameter(), os.fspath(path))
+    mixed = _second_form_of_layers(text) if net.layer and net.layers else None
+    try:
+        upgrade.upgrade_net(net)
+    except NetError as error:
+        if mixed is not None:
+            raise _located(str(error), text, mixed, os.fspath(path)) from error
+        raise _error(f"{os.fspath(path)}: {error}", os.fspath(path), bare=True) from error
+    return net
 
 
 def read_solver(path: PathLike) -> caffe_pb2.SolverParameter:
@@ -40,7 +51,11 @@ def read_solver(path: PathLike) -> caffe_pb2.SolverParameter:
     Raises PrototxtError, as read_net does.
     """
     solver = parse_text(_read_text(path, "solver"), caffe_pb2.SolverParameter(), os.fspath(path))
-    return _upgraded(solver, lambda message: upgrade.upgrade_solver(message, os.fspath(path)), path)
+    try:
+        upgrade.upgrade_solver(solver, os.fspath(path))
+    except (NetError, SolverError) as error:
+        raise _error(f"{os.fspath(path)}: {error}", os.fspath(path), bare=True) from error
+    return solver
 
 
 def parse_text(text: str, message: AnyMessage, source: str = "<text>") -> AnyMessage:
@@ -48,27 +63,35 @@ def parse_text(text: str, message: AnyMessage, source: str = "<text>") -> AnyMes
 
     Raises PrototxtError, whose `path`, `line` and `column` (from 1) say where; `source` stands for the path in it.
     """
+    read = schema.extended(message)  # the message itself, where a program has declared no fields
+    deep = None if read is message else _nested_too_deep(text)  # only a declared message can hold itself
+    if deep is not None:
+        raise _located(_TOO_DEEP, text, deep, source)
     try:
-        text_format.Parse(text, message)
+        text_format.Parse(text, read)
+        missing = read.FindInitializationErrors()  # type: ignore[attr-defined]
+        if missing:
+            fault = _find_fault(text, read.DESCRIPTOR, whole=True)
+            raise _located(_missing_fields(read, missing), text, fault.offset if fault else 0, source)
+        if read is not message:
+            message.ParseFromString(read.SerializeToString())
     except text_format.ParseError as error:
-        fault = _find_fault(text, message.DESCRIPTOR)
-        if fault is None:
-            line, column = error.GetLine() or 1, error.GetColumn() or 1
-            raise _error(f"it does not parse: {_library_words(error)}.", source, line, column) from None
-        line = text.count("\n", 0, fault.offset) + 1
-        column = fault.offset - text.rfind("\n", 0, fault.offset)
-        raise _error(fault.sentence, source, line, column) from None
+        fault = _find_fault(text, read.DESCRIPTOR)
+        if fault is not None:
+            raise _located(fault.sentence, text, fault.offset, source) from None
+        line, column = error.GetLine() or 1, error.GetColumn() or 1
+        raise _error(f"it does not parse: {_library_words(error)}.", source, line, column) from None
     except RecursionError:
-        raise _error("its blocks are nested too deep to be a prototxt.", source) from None
-    missing = message.FindInitializationErrors()  # type: ignore[attr-defined]
-    if missing:
-        raise _error(_missing_fields(message, missing), source)
+        raise _located(_TOO_DEEP, text, _nested_too_deep(text) or 0, source) from None
     return message
 
 
 def to_text(message: Message) -> str:
-    """Return a message as prototxt, as Caffe prints it."""
-    return str(message)
+    """Return a message as prototxt, as Caffe prints it, with what a program has declared for types of its own.
+
+    Raises CaffeError if a declared field of it does not hold what was declared.
+    """
+    return str(schema.extended(message))
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -102,22 +125,33 @@ def _read_text(path: PathLike, kind: str) -> str:
     name = os.fspath(path)
     try:
         with open(path, "rb") as file:
-            content = file.read()
+            content = file.read(_FIRST)
+            found = _other_kind(content)
+            if found is None:
+                content += file.read(_MAX_SIZE)
+                found = _other_kind(content)
     except FileNotFoundError:
         raise _error(f"Could not open file {name}", name, bare=True) from None
     except OSError as error:
         raise _error(f"Could not open file {name}: {error.strerror}.", name, bare=True) from None
-    found = describe_content(content[:4096])
-    if content.startswith(b"\x89HDF"):
-        found = "an HDF5 file (weights or a solver's state)"
-    elif found is None and b"\0" in content:
-        found = "a binary file, perhaps weights (.caffemodel) or a solver's state"
     if found:
         raise _error(f"{name} is {found}; a {kind}'s prototxt is a text file.", name, bare=True)
     text = _decode(content, name)
     if next(_tokens(text)).kind == "end":
         raise _error(f"{name} is empty: it holds no field of a {kind}.", name, bare=True)
     return text
+
+
+def _other_kind(content: bytes) -> str | None:
+    """Name the kind of file that has this content, or begins with it, or None if it may be a prototxt."""
+    found = describe_content(content[:4096])
+    if content.startswith(b"\x89HDF"):
+        return "an HDF5 file (weights or a solver's state)"
+    if found is None and b"\0" in content:
+        return "a binary file, perhaps weights (.caffemodel) or a solver's state"
+    if len(content) > _MAX_SIZE:
+        return f"a file of more than {_MAX_SIZE >> 20} MB"
+    return found
 
 
 def _decode(content: bytes, source: str) -> str:
@@ -128,18 +162,10 @@ def _decode(content: bytes, source: str) -> str:
         text = content.decode("utf-8-sig", errors="replace")
     for token in _tokens(text):
         if "\ufffd" in token.text:
-            line = text.count("\n", 0, token.offset) + 1
-            column = token.offset - text.rfind("\n", 0, token.offset)
-            raise _error("this is not UTF-8; save the file in that encoding.", source, line, column)
+            raise _located("this is not UTF-8; save the file in that encoding", text, token.offset, source)
+        if token.kind == "stray":
+            break  # it does not parse anyway
     return text
-
-
-def _upgraded(message: AnyMessage, how: Callable[[AnyMessage], bool], path: PathLike) -> AnyMessage:
-    try:
-        how(message)
-    except (NetError, SolverError) as error:
-        raise _error(f"{os.fspath(path)}: {error}", os.fspath(path), bare=True) from error
-    return message
 
 
 def _error(
@@ -151,6 +177,10 @@ def _error(
     error = PrototxtError(sentence if bare else f"{where}: {sentence}")
     vars(error).update(path=source, line=line, column=column)
     return error
+
+
+def _located(sentence: str, text: str, offset: int, source: str) -> PrototxtError:
+    return _error(sentence, source, text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset))
 
 
 def _library_words(error: text_format.ParseError) -> str:
@@ -207,6 +237,8 @@ _RANGES = {
     FieldDescriptor.CPPTYPE_INT64: (-(1 << 63), (1 << 63) - 1),
     FieldDescriptor.CPPTYPE_UINT64: (0, (1 << 64) - 1),
 }
+_MAX_DEPTH = 50  # blocks in each other; Caffe's own schema has five
+_TOO_DEEP = "its blocks are nested too deep to be a prototxt"
 _LAYERS = ("LayerParameter", "V1LayerParameter", "V0LayerParameter")
 _CLOSING = {"{": "}", "<": ">"}
 
@@ -218,10 +250,35 @@ def _tokens(text: str) -> Iterator[_Token]:
     yield _Token("end", "", len(text))
 
 
-def _find_fault(text: str, descriptor: MessageDescriptor) -> _Fault | None:
-    """Return the first fault of a text that should be a message, or None where none is seen."""
+def _second_form_of_layers(text: str) -> int | None:
+    """Return where a text that begins with `layer` blocks goes on with `layers`, or the other way round."""
+    depth, first = 0, ""
+    for token in _tokens(text):
+        depth += (token.text in _CLOSING) - (token.text in _CLOSING.values())
+        if depth == 0 and token.text in ("layer", "layers"):
+            first = first or token.text
+            if token.text != first:
+                return token.offset
+    return None
+
+
+def _nested_too_deep(text: str) -> int | None:
+    """Return where the blocks of a text become deeper than any net's, or None if they do not."""
+    depth = 0
+    for token in _tokens(text):
+        depth += (token.text in _CLOSING) - (token.text in _CLOSING.values())
+        if depth > _MAX_DEPTH:
+            return token.offset
+    return None
+
+
+def _find_fault(text: str, descriptor: MessageDescriptor, whole: bool = False) -> _Fault | None:
+    """Return the first fault of a text that should be a message, or None where none is seen.
+
+    With `whole`, a block without one of its required fields is a fault too.
+    """
     try:
-        _FaultFinder(text).fields(descriptor, closing="", opened_at=0, name="")
+        _FaultFinder(text, whole).fields(descriptor, closing="", opened_at=0, name="")
     except _Fault as fault:
         return fault
     return None
@@ -230,10 +287,12 @@ def _find_fault(text: str, descriptor: MessageDescriptor) -> _Fault | None:
 class _FaultFinder:
     """Walks a text beside the schema until they disagree.
 
-    The schema does not nest in itself and unknown blocks are a fault, so that the recursion is a few levels deep.
+    Caffe's schema does not nest in itself and unknown blocks are a fault, so that the recursion is a few levels deep.
+    What a program declares may; such texts have been held to _MAX_DEPTH.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, whole: bool) -> None:
+        self._whole = whole
         self._rest = _tokens(text)
         self._token = next(self._rest)
         self._last_string = ""
@@ -261,6 +320,8 @@ class _FaultFinder:
                     raise _Fault(
                         token.offset, f'"{token.text}" stands where "{closing}" should close the block "{name}"'
                     )
+                if self._whole and any(_is_required(field) and field.name not in given for field in descriptor.fields):
+                    raise _Fault(opened_at, f'the block "{name}" lacks a field that it needs')
                 return
             try:
                 field = self._field(descriptor, given)
@@ -279,7 +340,7 @@ class _FaultFinder:
         field = descriptor.fields_by_name.get(token.text)
         if field is None:
             hint = _hint(token.text, self._around)
-            raise _Fault(token.offset, f'{descriptor.name} has no field "{token.text}"{hint}')
+            raise _Fault(token.offset, f"{descriptor.name} has no field {_shown(token)}{hint}")
         if field.name in given and not _is_repeated(field):
             raise _Fault(token.offset, f'"{field.name}" is given twice; {descriptor.name} has one')
         given.add(field.name)
@@ -300,12 +361,14 @@ class _FaultFinder:
 
     def _list(self, field: FieldDescriptor, owner: str) -> None:
         self._next()
+        if self._take("]"):
+            return
+        self._value(field, owner)
         while not self._take("]"):
-            self._value(field, owner)
-            if self._token.text not in (",", "]"):
+            if not self._take(","):
                 found = f'{_shown(self._token)} stands in the list "{field.name}" where a comma or "]" should'
                 raise _Fault(self._token.offset, found)
-            self._take(",")
+            self._value(field, owner)
 
     def _value(self, field: FieldDescriptor, owner: str) -> None:
         token = self._token
@@ -339,6 +402,11 @@ def _is_repeated(field: FieldDescriptor) -> bool:
     return bool(repeated) if repeated is not None else getattr(field, "label") == 3  # noqa: B009
 
 
+def _is_required(field: FieldDescriptor) -> bool:
+    required = getattr(field, "is_required", None)  # as is_repeated
+    return bool(required) if required is not None else getattr(field, "label") == 2  # noqa: B009
+
+
 def _is_value(field: FieldDescriptor, token: _Token) -> bool:
     kind = field.cpp_type
     if kind == FieldDescriptor.CPPTYPE_STRING:
@@ -348,19 +416,26 @@ def _is_value(field: FieldDescriptor, token: _Token) -> bool:
     if kind == FieldDescriptor.CPPTYPE_BOOL:
         return token.text in ("true", "false", "t", "f", "1", "0", "True", "False")
     if kind in (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE):
-        return bool(_FLOAT.fullmatch(token.text) or _INTEGER.fullmatch(token.text))
+        return bool(_FLOAT.fullmatch(token.text))
     if field.enum_type is not None and token.text in field.enum_type.values_by_name:
         return True
     if not _INTEGER.fullmatch(token.text):
         return False
-    try:
-        number = int(token.text, 0)
-    except ValueError:  # octal, as 010
-        number = int(token.text, 8) if set(token.text) <= set("-01234567") else -1
+    number = _integer(token.text)
+    if number is None:
+        return False
     if field.enum_type is not None:
         return number in field.enum_type.values_by_number
     least, most = _RANGES[kind]
     return least <= number <= most
+
+
+def _integer(word: str) -> int | None:
+    """Read a whole number as protobuf does, an octal one with a 0 in front; None for 08 and thousands of digits."""
+    try:
+        return int(word, 8 if re.fullmatch("-?0[0-7]+", word) else 0)
+    except ValueError:
+        return None
 
 
 def _wrong_value(field: FieldDescriptor, owner: str, token: _Token) -> str:
@@ -392,7 +467,7 @@ def _hint(name: str, around: list[MessageDescriptor]) -> str:
         if name in outer.fields_by_name:
             return f"; {outer.name} has: is a closing bracket missing before it?"
     roots = (caffe_pb2.NetParameter.DESCRIPTOR, caffe_pb2.SolverParameter.DESCRIPTOR)
-    if descriptor in roots:
+    if descriptor.full_name in [root.full_name for root in roots]:
         for root, kind in zip(roots, ("net", "solver"), strict=True):
             if name in root.fields_by_name:
                 return f"; {root.name} has: is this a {kind}'s prototxt?"
@@ -402,6 +477,9 @@ def _hint(name: str, around: list[MessageDescriptor]) -> str:
     if 0 < len(blocks) <= 6:
         return f"; it is a field of {_one_of(blocks, 'and')}"
     close = nearest(name, descriptor.fields_by_name)
+    if descriptor.name == "LayerParameter" and name.endswith("_param"):
+        fork = "if it is a field of a Caffe fork, declare it with caffe.layer_type"
+        return f'; did you mean "{close}"? Or {fork}' if close else f"; {fork}"
     if close:
         return f'; did you mean "{close}"?'
     fields = list(descriptor.fields_by_name)

@@ -140,11 +140,12 @@ def atomic_path(path: PathLike) -> Iterator[str]:
     path. A process that is killed meanwhile leaves a file `<path>.<process id>.part`.
     """
     target = os.path.realpath(path)  # a link stays one
-    if os.path.exists(target) and not os.path.isfile(target) and not os.path.isdir(target):
-        yield target  # a device or a pipe has nothing that could be kept
-        return
+    is_device = os.path.exists(target) and not os.path.isfile(target) and not os.path.isdir(target)
     temporary = f"{target}.{os.getpid()}.part"
     try:
+        if is_device:
+            yield target  # a device or a pipe has nothing that could be kept
+            return
         os.makedirs(os.path.dirname(target), exist_ok=True)
         yield temporary
         _to_disk(temporary)

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,45 +25,20 @@ from .glog import number
 from .net import Net
 from .proto import caffe_pb2
 from .prototxt import read_solver, to_text
+from .signals import Action, Signals
 from .snapshot import SolverStateData, StoredBlob, read_state, write_state, write_weights
+from .solver_log import log_test, log_train_outputs
 from .solver_nets import make_test_nets, make_train_net
+from .solver_settings import SolverParameter, check_settings
 from .unfilled import warn_of_unfilled_layers
 from .world import root_solver, solver_rank
+
+if TYPE_CHECKING:
+    from .parallel import NCCL
 
 
 class NetVec(list[Net]):
     """A list of nets, as pycaffe returns a solver's test nets."""
-
-
-class SolverParameter:
-    """What pycaffe shows of a solver's settings: a window on the message that the solver works with."""
-
-    def __init__(self, param: caffe_pb2.SolverParameter) -> None:
-        self._param = param
-
-    @property
-    def max_iter(self) -> int:
-        """The iteration at which solve() ends."""
-        return self._param.max_iter
-
-    @property
-    def display(self) -> int:
-        """How many iterations lie between two lines of the log; 0 for none."""
-        return self._param.display
-
-    @property
-    def layer_wise_reduce(self) -> bool:
-        """Whether several solvers add up gradients layer by layer, during backward."""
-        return self._param.layer_wise_reduce
-
-    @property
-    def base_lr(self) -> float:
-        """The learning rate that the policy starts from; a new one takes effect at the next update."""
-        return self._param.base_lr
-
-    @base_lr.setter
-    def base_lr(self, value: float) -> None:
-        self._param.base_lr = value
 
 
 @dataclass
@@ -80,7 +55,7 @@ class Solver:
     `stop_when_not_finite = False`, on the class or a solver, for Caffe's way.
 
     The solver's `solver_mode` and `device_id` are for the command line; here the mode is the program's
-    (caffe.set_mode_gpu). `debug_info` has no effect.
+    (caffe.set_mode_gpu).
     """
 
     stop_when_not_finite = True
@@ -99,13 +74,9 @@ class Solver:
         )
         p = self._param
         glog.info_at_root(f"Initializing solver from parameters: \n{to_text(p)}", "solver.cpp:45")
-        for name in ("average_loss", "iter_size"):
-            if getattr(p, name) < 1:
-                raise SolverError(f"{name} is {getattr(p, name)}; it must be 1 or more.")
-        if p.snapshot and root_solver():
-            self._probe_snapshot_prefix()
+        check_settings(p)
         if p.random_seed >= 0:
-            rng.set_random_seed(p.random_seed + solver_rank())
+            rng.set_random_seed(p.random_seed + solver_rank(), shared=p.random_seed)
         self._net = make_train_net(p)
         self._test_nets = NetVec(make_test_nets(p))
         self._iter = 0
@@ -113,6 +84,8 @@ class Solver:
         self._losses: deque[float] = deque(maxlen=p.average_loss)
         self._callbacks: list[_Callback] = []
         self._checked_filling = False
+        self.signals = Signals()
+        self.ranks: NCCL | None = None  # the solvers that train together with this one, once it does
         glog.info_at_root("Solver scaffolding done.", "solver.cpp:57")
 
     @property
@@ -152,6 +125,18 @@ class Solver:
         on_start, on_gradients_ready = callback
         self._callbacks.append(_Callback(on_start, on_gradients_ready))
 
+    def handle_signals(self, sigint_effect: str = "stop", sighup_effect: str = "snapshot") -> Signals:
+        """Let Ctrl-C and SIGHUP act on the training: each effect is "stop", "snapshot" or "none".
+
+        The iteration at hand is finished first. "snapshot" then writes one and goes on; "stop" writes one if
+        snapshot_after_train, and raises KeyboardInterrupt. A second Ctrl-C stops at once. Where several solvers train
+        together, what one is asked all do, after the same iteration. The handlers that were there come back after a
+        stop, after solve(), and at the end of `with solver.handle_signals(): ...`.
+        Raises SolverError for another effect, and in any thread but the main one.
+        """
+        self.signals.install(sigint_effect, sighup_effect)
+        return self.signals
+
     def share_weights(self, net: Net) -> None:
         """Let `net` use this solver's weights, layer by layer of the same name, without a copy."""
         net.share_with(self._net)
@@ -159,30 +144,34 @@ class Solver:
     # Training
 
     def solve(self, resume_file: str | os.PathLike[str] | None = None) -> None:
-        """Train to max_iter, from the state in `resume_file` if given; snapshot, display and test at the end."""
+        """Train to max_iter, from the state in `resume_file` if given; snapshot, display and test at the end.
+
+        Raises KeyboardInterrupt, after a snapshot, if a signal asked to stop (handle_signals).
+        """
         p = self._param
-        glog.info_at_root(f"Solving {self._net.name}", "solver.cpp:289")
-        glog.info_at_root(f"Learning Rate Policy: {p.lr_policy}", "solver.cpp:290")
-        if resume_file:
-            glog.info_at_root(f"Restoring previous solver status from {os.fspath(resume_file)}", "solver.cpp:296")
-            self.restore(resume_file)
-        self.step(p.max_iter - self._iter)
-        if p.snapshot_after_train and not (p.snapshot and self._iter % p.snapshot == 0) and root_solver():
-            self.snapshot()
-        if self._displays():
-            self._losses.append(self._checked(self._net.forward_pass()))
-            glog.info_at_root(f"Iteration {self._iter}, loss = {number(self._smoothed_loss())}", "solver.cpp:327")
-        if p.test_interval and self._iter % p.test_interval == 0 and root_solver():
-            self._test_all()
-        glog.info_at_root("Optimization Done.", "solver.cpp:332")
+        with self.signals:
+            glog.info_at_root(f"Solving {self._net.name}", "solver.cpp:289")
+            glog.info_at_root(f"Learning Rate Policy: {p.lr_policy}", "solver.cpp:290")
+            if resume_file:
+                glog.info_at_root(f"Restoring previous solver status from {os.fspath(resume_file)}", "solver.cpp:296")
+                self.restore(resume_file)
+            self.step(p.max_iter - self._iter)
+            if p.snapshot_after_train and not self._snapshot_is_due():
+                self._snapshot_together()
+            if self._displays():
+                self._losses.append(self._checked(self._net.forward_pass()))
+                glog.info_at_root(f"Iteration {self._iter}, loss = {number(self._smoothed_loss())}", "solver.cpp:327")
+            if p.test_interval and self._iter % p.test_interval == 0 and root_solver():
+                self._test_all()
+            glog.info_at_root("Optimization Done.", "solver.cpp:332")
 
     def step(self, n: int) -> None:
         """Train for `n` iterations, whatever max_iter says.
 
         An iteration: test if due; on_start; iter_size times forward and backward, the gradients adding up; display;
-        on_gradients_ready; update; snapshot if due. Afterwards the blobs hold what the weights before the last update
-        gave, and a parameter's diff is the update that was applied to it. The display's mean over average_loss starts
-        anew with every call.
+        on_gradients_ready; update; snapshot if due; what signals asked for. Afterwards the blobs hold what the weights
+        before the last update gave, and a parameter's diff is the update that was applied to it. The display's mean
+        over average_loss starts anew with every call.
         """
         p = self._param
         stop = self._iter + n
@@ -195,6 +184,7 @@ class Solver:
                 self._test_all()
             for callback in self._callbacks:
                 callback.on_start()
+            self._net.debug_info = p.debug_info and self._displays()
             self._losses.append(self._forward_backward())
             if self._displays():
                 now = time.monotonic()
@@ -203,8 +193,17 @@ class Solver:
             for callback in self._callbacks:
                 callback.on_gradients_ready()
             self.apply_update()
-            if p.snapshot and self._iter % p.snapshot == 0 and root_solver():
-                self.snapshot()
+            action = self.signals.take() if self.ranks is None else self.ranks.agreed_action
+            if (
+                self._snapshot_is_due()
+                or action is Action.SNAPSHOT
+                or (action is Action.STOP and p.snapshot_after_train)
+            ):
+                self._snapshot_together()
+            if action is Action.STOP:
+                self.signals.restore()
+                glog.info_at_root("Optimization stopped early.", "solver.cpp:308")
+                raise KeyboardInterrupt(f"A signal asked to stop after iteration {self._iter}.")
 
     def apply_update(self) -> None:
         """Update the parameters once from the gradients that are in their diffs, and count the iteration."""
@@ -237,37 +236,15 @@ class Solver:
             f"loss = {number(self._smoothed_loss())}",
             "solver.cpp:239",
         )
-        outputs = {name: _values(self._net, name) for name in self._net.outputs}
-        _log_outputs("Train", self._net, outputs, "solver.cpp:258")
+        log_train_outputs(self._net)
 
     def _test_all(self) -> None:
-        for index in range(len(self._test_nets)):
-            self._test(index)
-
-    def _test(self, index: int) -> None:
-        """Run a test net test_iter times on the train net's weights, and log the mean of every output."""
-        glog.info_at_root(f"Iteration {self._iter}, Testing net (#{index})", "solver.cpp:347")
-        net, passes = self._test_nets[index], self._param.test_iter[index]
-        net.share_with(self._net)
-        loss = 0.0
-        sums: dict[str, torch.Tensor] = {}
-        for _ in range(passes):
-            loss += net.forward_pass()
-            for name in net.outputs:
-                values = _values(net, name)
-                if name not in sums:
-                    sums[name] = values
-                elif sums[name].shape == values.shape:
-                    sums[name] += values
-                else:
-                    raise SolverError(
-                        f"Output '{name}' of test net #{index} has {values.numel()} values in one pass and "
-                        f"{sums[name].numel()} in another, so that it has no mean. Give it to a Silence layer."
-                    )
-        if self._param.test_compute_loss and passes:
-            glog.info_at_root(f"Test loss: {number(loss / passes)}", "solver.cpp:398")
-        means = {name: values / passes for name, values in sums.items()}
-        _log_outputs("Test", net, means, "solver.cpp:414")
+        for index, net in enumerate(self._test_nets):
+            if not self.signals.stop_pending:
+                glog.info_at_root(f"Iteration {self._iter}, Testing net (#{index})", "solver.cpp:347")
+                net.share_with(self._net)
+                p = self._param
+                log_test(net, index, p.test_iter[index], p.test_compute_loss, lambda: self.signals.stop_pending)
 
     # What is not finite
 
@@ -290,9 +267,26 @@ class Solver:
         """Write <snapshot_prefix>_iter_<iter>.caffemodel and .solverstate, or .caffemodel.h5 and .solverstate.h5.
 
         The folder is made if missing. Weights are written first and the state last, each whole or not at all; what the
-        state leaves out goes between them to <snapshot_prefix>_iter_<iter>.resume.json.
-        Raises SolverError on any rank but 0, NonFiniteError if a parameter is not finite, OSError if writing fails.
+        state leaves out goes between them to <snapshot_prefix>_iter_<iter>.resume.json. Where several solvers train
+        together, that file lacks the others' positions, which only the snapshots that the solver itself writes have.
+        Raises SolverError on any rank but 0, NonFiniteError if a parameter is not finite, CaffeError, with the file
+        and the reason, if writing fails; training can go on after any of them.
         """
+        self._write_snapshot([resume.position(self._nets())])
+
+    def _snapshot_is_due(self) -> bool:
+        return bool(self._param.snapshot) and self._iter % self._param.snapshot == 0
+
+    def _snapshot_together(self) -> None:
+        """Write a snapshot at the root, with every rank's position; all ranks call this after the same iteration."""
+        if self.ranks is not None:
+            positions = self.ranks.gather(resume.position(self._nets()))
+        elif root_solver():
+            positions = [resume.position(self._nets())]
+        if root_solver():
+            self._write_snapshot(positions)
+
+    def _write_snapshot(self, positions: list[resume.Position]) -> None:
         if not root_solver():
             raise SolverError(f"Solver {solver_rank()} was asked for a snapshot; only the root, rank 0, writes them.")
         if self.stop_when_not_finite:
@@ -305,27 +299,27 @@ class Solver:
         p = self._param
         hdf5 = p.snapshot_format == caffe_pb2.SolverParameter.HDF5
         kind, ending = ("HDF5", ".h5") if hdf5 else ("binary proto", "")
-        os.makedirs(os.path.dirname(p.snapshot_prefix) or ".", exist_ok=True)
         weights = self._snapshot_name(f".caffemodel{ending}")
         glog.info_at_root(f"Snapshotting to {kind} file {weights}", "solver.cpp:464")
         layers = self._net.stored_layers(with_diff=p.snapshot_diff, hdf5=hdf5)
         write_weights(weights, self._net.name, layers, hdf5=hdf5)
         state = self._snapshot_name(f".solverstate{ending}")
         glog.info_at_root(f"Snapshotting solver state to {kind} file {state}", "sgd_solver.cpp:284")
-        resume.write(state, [self._net, *self._test_nets], self._iter)
+        resume.write(state, self._iter, positions)
         self._write_state(state, weights, hdf5)
 
     def restore(self, state_file: str | os.PathLike[str]) -> None:
         """Go on from a .solverstate or .solverstate.h5: its iteration, weights and history.
 
-        Random states and data layers' positions come from the file that snapshot wrote beside the state, if it is
-        there.
+        Random states and data layers' positions come from the file that was written beside the state, if it is there
+        and as many solvers train together as then; each calls this.
         The weights are looked for where the state says, then beside the state. Raises SolverError if the weights are
         missing or the history does not fit the net, FileFormatError for a damaged state; nothing has changed then.
         """
         path = os.fspath(state_file)
         state = read_state(path)
         self._check_state(path, state)
+        position = resume.read(path, state.iter)
         if state.learned_net:
             beside = os.path.join(os.path.dirname(path), os.path.basename(state.learned_net))
             weights = next((f for f in (state.learned_net, beside) if os.path.exists(f)), None)
@@ -335,10 +329,22 @@ class Solver:
                     f"(from {os.getcwd()}) and at {beside}."
                 )
             self._net.copy_from(weights)
-        self._iter = state.iter
-        self._current_step = state.current_step
+        self.go_on_from(state.iter, state.current_step)
         self._take_state(state)
-        resume.read(path, [self._net, *self._test_nets], self._iter)
+        if position is not None:
+            resume.go_to(position, self._nets())
+
+    def go_on_from(self, iteration: int, current_step: int) -> None:
+        """Count on from an iteration, and from a step of the multistep policy."""
+        self._iter, self._current_step = iteration, current_step
+
+    @property
+    def current_step(self) -> int:
+        """The step that the step and multistep policies are in."""
+        return self._current_step
+
+    def _nets(self) -> list[Net]:
+        return [self._net, *self._test_nets]
 
     def _write_state(self, path: str, weights: str, hdf5: bool) -> None:
         raise NotImplementedError
@@ -352,20 +358,6 @@ class Solver:
     def _snapshot_name(self, ending: str) -> str:
         return f"{self._param.snapshot_prefix}_iter_{self._iter}{ending}"
 
-    def _probe_snapshot_prefix(self) -> None:
-        """Write and remove a file where snapshots will go, before hours of training."""
-        prefix = self._param.snapshot_prefix
-        if not prefix:
-            raise SolverError("In solver params, snapshot is specified but snapshot_prefix is not.")
-        probe = f"{prefix}_iter_0.tempfile"
-        try:
-            os.makedirs(os.path.dirname(prefix) or ".", exist_ok=True)
-            with open(probe, "wb"):
-                pass
-            os.remove(probe)
-        except OSError as error:
-            raise SolverError(f"Cannot write to snapshot prefix '{prefix}': {error.strerror}.") from error
-
 
 class SGDSolver(Solver):
     """Stochastic gradient descent with momentum."""
@@ -376,7 +368,7 @@ class SGDSolver(Solver):
         super().__init__(solver_file)
         self._check_settings()
         # One entry a parameter, twice over for the types that keep two; None is all zeros.
-        self._history: list[torch.Tensor | None] = [None] * (len(self._net.learnable) * self._rule.histories)
+        self.history: list[torch.Tensor | None] = [None] * (len(self._net.learnable) * self._rule.histories)
 
     def apply_update(self) -> None:
         """Update the parameters once from the gradients that are in their diffs, and count the iteration."""
@@ -387,7 +379,7 @@ class SGDSolver(Solver):
         with torch.no_grad():
             if p.clip_gradients >= 0:
                 update_rules.clip_gradients(params, p.clip_gradients, self._iter)
-            update_rules.update(params, self._history, self._rule, rate, p, self._iter)
+            update_rules.update(params, self.history, self._rule, rate, p, self._iter)
         self._net.refresh_views()
         self._iter += 1
 
@@ -401,7 +393,7 @@ class SGDSolver(Solver):
     def _write_state(self, path: str, weights: str, hdf5: bool) -> None:
         params = self._net.learnable
         history = []
-        for index, values in enumerate(self._history):
+        for index, values in enumerate(self.history):
             dims = params[index % len(params)].blob.dims
             data = np.zeros(dims, np.float32) if values is None else values.contiguous().cpu().numpy()
             history.append(StoredBlob(shape=dims, data=data, diff=None, legacy=False))
@@ -410,10 +402,10 @@ class SGDSolver(Solver):
 
     def _check_state(self, path: str, state: SolverStateData) -> None:
         params = self._net.learnable
-        if len(state.history) != len(self._history):
+        if len(state.history) != len(self.history):
             raise SolverError(
                 f"Incorrect length of history blobs: {path} has {len(state.history)}, the net's {len(params)} "
-                f"parameters have {len(self._history)}. The state is of another net or another solver type."
+                f"parameters have {len(self.history)}. The state is of another net or another solver type."
             )
         for index, stored in enumerate(state.history):
             param = params[index % len(params)]
@@ -428,7 +420,7 @@ class SGDSolver(Solver):
     def _take_state(self, state: SolverStateData) -> None:
         glog.info_at_root("SGDSolver: restoring history", "sgd_solver.cpp:319")
         params = self._net.learnable
-        self._history = [
+        self.history = [
             torch.from_numpy(stored.data).view(params[index % len(params)].blob.dims) if stored.data.any() else None
             for index, stored in enumerate(state.history)
         ]
@@ -488,19 +480,3 @@ def get_solver(solver_file: str | os.PathLike[str]) -> SGDSolver:
     if param.type not in _TYPES:
         raise SolverError(f"Unknown solver type: {param.type} (known solver types: {', '.join(_TYPES)}).")
     return _TYPES[param.type](param)
-
-
-def _values(net: Net, name: str) -> torch.Tensor:
-    """Return a blob's values as a list on the host that nobody else holds."""
-    return net.blobs[name].data_tensor().to("cpu", torch.float64).reshape(-1)
-
-
-def _log_outputs(phase: str, net: Net, outputs: dict[str, torch.Tensor], source: str) -> None:
-    """Log every value of every output, numbered on, and what it adds to the loss where it has a weight."""
-    index, weights = 0, net.blob_loss_weights
-    for name, values in outputs.items():
-        weight = weights[name]
-        for value in values.tolist():
-            part = f" (* {number(weight)} = {number(weight * value)} loss)" if weight else ""
-            glog.info_at_root(f"    {phase} net output #{index}: {name} = {number(value)}{part}", source)
-            index += 1

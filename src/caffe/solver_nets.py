@@ -75,7 +75,9 @@ def make_test_nets(solver: caffe_pb2.SolverParameter) -> list[Net]:
     for index, (source, param) in enumerate(sources):
         glog.info_at_root(f"Creating test net (#{index}) specified by {source}", "solver.cpp:179")
         state = solver.test_state[index] if solver.test_state else caffe_pb2.NetState()
-        nets.append(_make(solver, param, caffe_pb2.TEST, state))
+        net = _make(solver, param, caffe_pb2.TEST, state)
+        net.debug_info = solver.debug_info
+        nets.append(net)
     return nets
 
 

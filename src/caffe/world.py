@@ -35,6 +35,15 @@ def set_solver_rank(rank: int) -> None:
     _rank = int(rank)
 
 
+def set_place(rank: int, count: int) -> None:
+    """Tell that this process is one of several that train together: its rank, and how many there are."""
+    if not 0 <= rank < count:
+        raise SolverError(f"Rank {rank} of {count} solvers was given; ranks begin with 0.")
+    set_solver_count(count)
+    set_solver_rank(rank)
+    set_multiprocess(True)
+
+
 def root_solver() -> bool:
     """Tell whether this process is the root."""
     return _rank == 0

@@ -465,6 +465,15 @@ def test_parameter_is_a_top_that_learns():
 # Batch normalisation
 
 
+def test_mvn_of_values_that_are_channels_by_themselves_is_nothing():
+    net = make(one("MVN"), {"x": (2, 6)})
+    net.blobs["x"].data[...] = normal(2, 6)
+    assert not net.forward()["y"].any()
+    net.blobs["y"].diff[...] = 1
+    net.backward()
+    assert not net.blobs["x"].diff.any()
+
+
 def test_batch_norm_keeps_running_sums_that_test_uses_and_no_solver_learns():
     layer = one("BatchNorm", "batch_norm_param { moving_average_fraction: 0.5 eps: 0 }")
     net = make(layer, {"x": (4, 2, 3)})

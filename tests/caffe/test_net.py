@@ -282,7 +282,7 @@ LAYER = 'layer {{ name: "x" type: "{type}" bottom: "{bottom}" top: "x" }}\n'
     ("text", "said"),
     [
         (SIMPLE + LAYER.format(type="Convolutoin", bottom="data"), r"Unknown layer type: Convolutoin.*'Convolution'"),
-        (SIMPLE + LAYER.format(type="LSTM", bottom="data"), "Unknown layer type: LSTM.*BVLC Caffe has it"),
+        (SIMPLE + LAYER.format(type="Interp", bottom="data"), "Unknown layer type: Interp.*caffe.layer_type"),
         (SIMPLE + LAYER.format(type="ReLU", bottom="dat"), r"Unknown bottom blob 'dat' \(layer 'x', bottom index 0\)"),
         (LAYER.format(type="ReLU", bottom="y") + 'layer { name: "y" type: "ReLU" bottom: "x" top: "y" }', "later"),
         (SIMPLE + LAYER.format(type="ReLU", bottom="data").replace('top: "x"', 'top: "prob"'), "'prob'.*made by an"),

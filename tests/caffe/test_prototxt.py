@@ -11,6 +11,7 @@ from google.protobuf.internal import api_implementation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from caffe import prototxt
 from caffe.errors import PrototxtError
 from caffe.proto import caffe_pb2
 from caffe.prototxt import _find_fault, describe_content, nearest, parse_text, read_net, read_solver, to_text
@@ -58,6 +59,17 @@ FAULTS = [
     ("base_lr: 0.1", (1, 1), ["SolverParameter", "solver's prototxt?"]),
     ("layer { include { xyz: 1 } }", (1, 19), ["phase, min_level, max_level, stage and not_stage"]),
     ("@", (1, 1), ['"@"', "NetParameter"]),
+    ("input_dim: 08", (1, 12), ["a whole number", '"08"']),
+    ("input_dim: 010 input_dim: 0x10 input_dim: [] x", (1, 46), ['"x"']),
+    ("input_dim: [1, ]", (1, 16), ["a whole number", '"]"']),
+    ("layer { loss_weight: 0x10 }", (1, 22), ["a number", '"0x10"']),
+    ("layer { pooling_param { pool: 07 } }", (1, 31), ["MAX, AVE or STOCHASTIC"]),
+    ("layer { reshape_param { shape { dim: 9223372036854775808 } } }", (1, 38), ["9223372036854775807"]),
+    ("layer { reshape_param { shape { dim: -0x8000000000000001 } } }", (1, 38), ["-9223372036854775808"]),
+    ('name: "a\0b', (1, 7), ["quote that is not closed"]),
+    ('name: "a"\0', (1, 10), ["NetParameter"]),
+    ("layer { phase: 2 }", (1, 16), ["TRAIN or TEST"]),
+    ("layer { [type.googleapis.com/caffe.NetParameter] { } }", (1, 9), ["LayerParameter"]),
 ]
 
 
@@ -82,7 +94,25 @@ def test_required_fields_that_are_unset_are_named() -> None:
     error = refusal('layer { name: "ok" } layer { name: "c" clip_param { min: 1 } }')
     assert "layer[1].clip_param.max" in str(error)
     assert 'layer "c"' in str(error)
-    assert error.line is None
+    assert (error.line, error.column) == (1, 51)
+
+
+def test_a_solver_that_cannot_be_upgraded_names_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "solver.prototxt"
+    path.write_text('solver_type: SGD type: "SGD"')
+    with pytest.raises(PrototxtError, match=r"solver\.prototxt: .*both solver_type .* and type"):
+        read_solver(path)
+
+
+def test_layer_and_layers_in_one_net_are_refused_where_the_second_begins(tmp_path: Path) -> None:
+    path = tmp_path / "net.prototxt"
+    path.write_text('name: "n"\nlayer { name: "layers" include { } }\n\n  layers { name: "b" }\nlayer { }')
+    with pytest.raises(PrototxtError, match="both layer and layers") as caught:
+        read_net(path)
+    assert (caught.value.line, caught.value.column) == (4, 3)
+    path.write_text('layers { layer { name: "a" type: "x" } }')  # V0's layer in layers is no mixing
+    with pytest.raises(PrototxtError, match='unknown type "x"'):
+        read_net(path)
 
 
 @pytest.mark.parametrize("block", ["layer {", "foo {", "[", "layer: [", '"', "<", "layer { x < "])
@@ -90,13 +120,58 @@ def test_a_bomb_of_open_blocks_is_refused_in_a_short_sentence(block: str) -> Non
     assert len(str(refusal(block * 50_000))) < 400
 
 
+# Each of these ends in a fault that the parser comes to last.
+ABSURD = {
+    "blocks in blocks": "layer { include { " * 10_000,
+    "closings": "}" * 100_000,
+    "a whole number": "input_dim: " + "9" * 100_000,
+    "an octal number": "layer { reshape_param { shape { dim: 0" + "7" * 100_000,
+    "a hexadecimal number": "layer { reshape_param { shape { dim: -0x" + "f" * 100_000,
+    "an enum's number": "layer { phase: " + "1" * 100_000,
+    "a number that is infinite": "layer { loss_weight: 1e" + "9" * 10_000 + " x",
+    "backslashes": 'name: "' + "\\" * 100_001,
+    "escaped quotes": 'name: "' + '\\"' * 50_000,
+    "escapes": 'name: "' + "\\x" * 50_000 + '"',
+    "strings": "name: " + '"a"' * 30_000 + " @",
+    "a name": "layer { " + "x" * 100_000 + ": 1 }",
+    "comments": "# \n" * 50_000 + "@",
+    "spaces": " " * 500_000 + "@",
+    "layers": 'layer { name: "a" bottom: "b" }\n' * 5_000 + "layer { nam",
+}
+
+
+@pytest.mark.parametrize("kind", ABSURD)
+def test_absurd_texts_are_refused_soon_with_their_place(kind: str) -> None:
+    text = ABSURD[kind]
+    error = refusal(text)
+    assert 1 <= error.line <= text.count("\n") + 1
+    assert 1 <= error.column <= len(text.split("\n")[error.line - 1]) + 1
+    assert len(str(error)) < 400
+
+
+def test_an_absurd_file_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "net.prototxt"
+    with open(path, "wb") as file:
+        file.truncate(1 << 40)  # a terabyte of zeros that takes no space
+    with pytest.raises(PrototxtError, match="binary file"):
+        read_net(path)
+    monkeypatch.setattr(prototxt, "_MAX_SIZE", 1 << 20)
+    path.write_text("#" * (1 << 21))
+    with pytest.raises(PrototxtError, match="more than 1 MB"):
+        read_net(path)
+    path.write_bytes(b'name: "' + b'\\"' * 100_000 + b"\xff")
+    with pytest.raises(PrototxtError, match=r":1:7: .*not closed"):
+        read_net(path)
+
+
 def test_recursion_in_the_parser_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def parse(*_: object) -> None:
         raise RecursionError
 
     monkeypatch.setattr(text_format, "Parse", parse)
-    with pytest.raises(PrototxtError, match="nested too deep"):
-        net("x")
+    for text, column in (("x", 1), ("{" * 60, 51)):
+        assert "nested too deep" in str(refusal(text))
+        assert (refusal(text).line, refusal(text).column) == (1, column)
 
 
 def test_the_forms_of_text_that_protobuf_accepts() -> None:
@@ -289,14 +364,37 @@ pieces = st.sampled_from(
             "1.5",
             "1e999",
             "08",
+            "-0X7f",
+            "+3",
+            "-",
+            "4294967296",
+            "1_0",
+            "2.f",
+            "-infinity",
+            "'\\x4'",
+            '"\\q"',
+            '"\\377"',
+            "\r",
             "\n",
         ),
-        *("# c\n", "@", "\\", "\x00", "é", "input_shape { dim: 1 }", 'layer { name: "c" }', "layer { loss_weight: ["),
+        *(
+            "# c\n",
+            "@",
+            "\\",
+            "\x00",
+            "é",
+            "\ufeff",
+            "\u2028",
+            "input_shape { dim: 1 }",
+            "clip_param { min: 1 }",
+            'layer { name: "c" }',
+            "layer { loss_weight: [",
+        ),
     ]
 )
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=800, deadline=None, derandomize=True)
 @given(st.one_of(st.lists(pieces, max_size=25).map(" ".join), st.text(max_size=40)))
 def test_any_text_parses_as_protobuf_has_it_or_is_refused_with_its_place(text: str) -> None:
     expected = caffe_pb2.NetParameter()
@@ -310,9 +408,8 @@ def test_any_text_parses_as_protobuf_has_it_or_is_refused_with_its_place(text: s
         assert _find_fault(text, expected.DESCRIPTOR) is None, "a fault was found where there is none"
         return
     error = refusal(text)
-    if error.line is not None:
-        assert 1 <= error.line <= text.count("\n") + 1
-        assert 1 <= error.column <= len(text) + 1
+    assert 1 <= error.line <= text.count("\n") + 1
+    assert 1 <= error.column <= len(text) + 1
     assert len(str(error)) < 1200
 
 

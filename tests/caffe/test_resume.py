@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import caffe
-from caffe import resume
+from caffe import resume, world
 
 LAYER = """
 import random
@@ -102,15 +102,38 @@ def test_a_file_of_another_iteration_is_not_used(folder, capfd):
     solver.snapshot()
     path = folder / "snap_iter_3.resume.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "iteration": 2}))
-    assert not resume.read(state_file(folder), [solver.net], 3)
+    assert resume.read(state_file(folder), 3) is None
     assert "belongs to another snapshot" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"iteration": 3}', '{"iteration": 3, "random": 1, "layers": {}}'])
-def test_a_damaged_file_is_an_error_that_says_what_to_do(folder, content):
+def test_a_file_of_another_number_of_solvers_is_not_used(folder, capfd, monkeypatch):
+    solver = caffe.SGDSolver("solver.prototxt")
+    first, second = {"random": {}, "layers": {"a": 1}}, {"random": {}, "layers": {"a": 2}}
+    resume.write("snap_iter_3.solverstate", 3, [first, second])
+    assert resume.read("snap_iter_3.solverstate", 3) is None
+    assert "2 solver(s), and 1 train now" in capfd.readouterr().err
+    monkeypatch.setattr(world, "_count", 2)
+    assert resume.read("snap_iter_3.solverstate", 3)["layers"] == first["layers"]
+    monkeypatch.setattr(world, "_rank", 1)
+    assert resume.read("snap_iter_3.solverstate", 3)["layers"] == second["layers"]
+    assert resume.position([solver.net])["layers"].keys() == {"train: data"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "{", "[]", '{"iteration": 3}', '{"iteration": 3, "random": 1, "layers": {}}'),
+        *('{"iteration": 3, "random": {"cpu": 5}, "layers": {}}', '{"iteration": 3, "random": {}, "layers": 5}'),
+        '{"iteration": 3, "random": {}, "layers": {}, "others": [0]}',
+    ],
+)
+def test_a_damaged_file_is_an_error_that_says_what_to_do_and_changes_nothing(folder, content):
     solver = caffe.SGDSolver("solver.prototxt")
     solver.step(3)
     solver.snapshot()
     (folder / "snap_iter_3.resume.json").write_text(content)
+    fresh = caffe.SGDSolver("solver.prototxt")
+    before = weights(fresh)
     with pytest.raises(caffe.CaffeError, match=r"snap_iter_3\.resume\.json is damaged.*remove the file"):
-        solver.restore(state_file(folder))
+        fresh.restore(state_file(folder))
+    assert fresh.iter == 0 and all(map(np.array_equal, weights(fresh), before))

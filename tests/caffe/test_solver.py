@@ -2,6 +2,7 @@
 
 import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -332,6 +333,19 @@ def test_log_lines_are_those_that_parsers_look_for(capsys):
     assert found.index("Iteration 0, Testing net (#0)") < found.index("Iteration 0, lr = 0.1")
 
 
+def test_debug_info_is_logged_where_the_loss_is(capsys):
+    solver = make("debug_info: true display: 2 test_iter: 1 test_interval: 3 test_initialization: false")
+    capsys.readouterr()
+    solver.step(4)
+    found = [line.strip() for line in lines(capsys.readouterr())]
+    forward = [i for i, line in enumerate(found) if line.startswith("[Forward] Layer ip1, top blob ip1 data")]
+    shown = [i for i, line in enumerate(found) if re.match(r"Iteration [02] \(", line)]
+    tested = found.index("Iteration 3, Testing net (#0)")
+    assert forward[0] < shown[0] < forward[1] < shown[1] < tested < forward[2] and len(forward) == 3
+    assert sum(line.startswith("[Backward] All net params") for line in found) == 2
+    assert not make().net.debug_info
+
+
 def test_speed_is_that_since_the_last_display(capsys):
     solver = make("display: 2")
     capsys.readouterr()
@@ -527,6 +541,41 @@ def test_momentum_of_a_parameter_frozen_later_runs_out():
     frozen.restore("s_iter_1.solverstate")
     frozen.step(1)
     np.testing.assert_allclose(frozen.net.params["ip1"][0].diff, 0.5 * last, rtol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["BINARYPROTO"])
+def test_a_full_disk_costs_neither_the_last_snapshot_nor_the_training(form):
+    """A limit on file sizes stands for the full disk: the system then refuses to write, after some bytes."""
+    resource = pytest.importorskip("resource", reason="this system has no such limit")
+    settings = f'momentum: 0.9 snapshot_prefix: "s" snapshot_format: {form}'
+    untroubled = make(settings)
+    untroubled.step(2)
+    solver = make(settings)
+    solver.step(1)
+    solver.snapshot()
+    before = {str(path): path.read_bytes() for path in Path().glob("*iter*")}
+    assert len(before) == 3
+    (weights,) = (name for name in before if "caffemodel" in name)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(caffe.CaffeError, match=rf"Could not write .*{weights}: File too large"):
+            solver.snapshot()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {str(path): path.read_bytes() for path in Path().glob("*iter*")} == before
+    solver.step(1)
+    assert all(np.array_equal(v, copies(untroubled.net)[k]) for k, v in copies(solver.net).items())
+    solver.snapshot()
+    assert len([name for name in os.listdir() if "iter_2" in name]) == 3
+
+
+def test_a_snapshot_that_may_not_be_written_names_the_file(tmp_path):
+    solver = make('snapshot_prefix: "folder/s"')
+    (tmp_path / "folder").write_text("a file, where a folder should be made")
+    with pytest.raises(caffe.CaffeError, match=r"Could not write folder/s_iter_0\.caffemodel: (Not a dir|File exists)"):
+        solver.snapshot()
+    solver.step(1)
 
 
 # What is not finite

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -215,7 +216,7 @@ class MVN(TensorLayer):
 
     def gradient(self, b: Backward) -> Gradients:
         """Return (dy - mean(dy) - y mean(dy y)) / deviation, without the last term where nothing is divided."""
-        dy = b.top_diffs[0].flatten(0, self.kept_axes - 1).flatten(1)
+        dy = self._rows(b.top_diffs[0])
         dx = dy - dy.mean(1, keepdim=True)
         if self.divides:
             centred, deviation = self._centre(b.bottoms[0])
@@ -223,8 +224,12 @@ class MVN(TensorLayer):
             dx = dx.sub_(y * (y * dy).mean(1, keepdim=True)).div_(deviation)
         return Gradients([dx.view(b.bottoms[0].shape)])
 
+    def _rows(self, x: Tensor) -> Tensor:
+        """View what has a mean of its own, a channel or an item, as a row."""
+        return x.reshape(math.prod(x.shape[: self.kept_axes]), math.prod(x.shape[self.kept_axes :]))
+
     def _centre(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return rows of which each has mean 0, and their deviations, eps added (not under the root)."""
-        rows = x.reshape(*x.shape).flatten(0, self.kept_axes - 1).flatten(1)
+        rows = self._rows(x)
         centred = rows - rows.mean(1, keepdim=True)
         return centred, centred.square().mean(1, keepdim=True).sqrt_().add_(self.eps)

@@ -1,0 +1,48 @@
+"""Image means on disk: a .binaryproto file is one BlobProto (io.cpp ReadProtoFromBinaryFile)."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from .errors import CaffeError, FileFormatError
+from .proto import caffe_pb2
+from .prototxt import describe_content
+from .snapshot import atomic_path
+from .wire import decode_blob
+
+
+def read_mean(path: str | os.PathLike[str]) -> np.ndarray:
+    """Return a mean image, C x H x W, float32.
+
+    Raises CaffeError if the file cannot be read, and FileFormatError if it is empty, damaged, of another kind, or
+    holds no single image.
+    """
+    name = os.fspath(path)
+    try:
+        with open(name, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise CaffeError(f"Could not open the mean file {name}: {error.strerror}.") from None
+    found = describe_content(content[:4096]) or _array_kind(content)
+    if not content or found:
+        raise FileFormatError(f"The mean file {name} is {found or 'empty'}; it should be a .binaryproto (a BlobProto).")
+    blob = decode_blob(content, 0, len(content), f"The mean file {name}")
+    shape = blob.shape[1:] if len(blob.shape) == 4 and blob.shape[0] == 1 else blob.shape
+    if len(shape) != 3 or 0 in shape:
+        raise FileFormatError(f"The mean file {name} has the shape {blob.shape}; a mean image is 1 x C x H x W.")
+    return np.asarray(blob.data, np.float32).reshape(shape)
+
+
+def write_mean(path: str | os.PathLike[str], mean: np.ndarray) -> None:
+    """Write a mean image, C x H x W, as Caffe's compute_image_mean does: whole or not at all."""
+    channels, height, width = mean.shape
+    proto = caffe_pb2.BlobProto(num=1, channels=channels, height=height, width=width)
+    proto.data.extend(mean.astype(np.float32).ravel())
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        file.write(proto.SerializeToString())
+
+
+def _array_kind(content: bytes) -> str | None:
+    return "a NumPy array (.npy)" if content.startswith(b"\x93NUMPY") else None

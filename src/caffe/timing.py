@@ -1,0 +1,129 @@
+"""Timer, and how long each layer of a net takes (benchmark.cpp, and `caffe time` of tools/caffe.cpp)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from . import device, glog
+from .errors import CaffeError
+from .glog import number
+from .net import Net
+
+
+class Timer:
+    """A stop watch: CUDA events in GPU mode, so that it measures what the GPU does, and the wall clock otherwise.
+
+    start() on a running timer, and stop() on one that stands still, do nothing, as in Caffe.
+    """
+
+    def __init__(self) -> None:
+        self._running = False
+        self._has_run = False
+        self._begin = self._end = 0.0  # seconds of a clock of its own
+        self._events: tuple[torch.cuda.Event, torch.cuda.Event] | None = None  # instead, if it runs in GPU mode
+
+    def start(self) -> None:
+        """Start anew; the mode of now is the one that is timed."""
+        if self._running:
+            return
+        self._running = self._has_run = True
+        if device.current().type == "cuda":
+            self._events = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            self._events[0].record()
+        else:
+            self._events = None
+            self._begin = time.perf_counter()
+
+    def stop(self) -> None:
+        """Stop. In GPU mode this is noted in the GPU's queue of work, which goes on; reading `ms` waits for it."""
+        if not self._running:
+            return
+        self._running = False
+        if self._events:
+            self._events[1].record()
+        else:
+            self._end = time.perf_counter()
+
+    @property
+    def ms(self) -> float:
+        """The milliseconds from start to stop; a timer that runs is stopped, one that never ran warns and is 0."""
+        if not self._has_run:
+            glog.warning("Timer has never been run before reading time.", "benchmark.cpp:57")
+            return 0.0
+        self.stop()
+        if self._events is None:
+            return (self._end - self._begin) * 1e3
+        begin, end = self._events
+        end.synchronize()
+        return float(begin.elapsed_time(end))
+
+
+@dataclass
+class Times:
+    """The mean milliseconds of an iteration: a pair (forward, backward) a layer, both passes, and both together."""
+
+    layers: list[tuple[str, float, float]]
+    forward: float
+    backward: float
+    both: float
+
+
+def time_net(net: Net, iterations: int) -> Times:
+    """Run a net forward and backward `iterations` times after one pass that is not counted; log and return the means.
+
+    The lines are those of Caffe's `caffe time`. A layer's time is that between its two hooks, so that layers which
+    a backward pass leaves out take next to none. Raises CaffeError for less than one iteration.
+    """
+    if iterations < 1:
+        raise CaffeError(f"{iterations} iterations were asked for; to time a net takes 1 or more.")
+    glog.info("Performing Forward", "caffe.cpp:353")
+    glog.info(f"Initial loss: {number(net.forward_pass())}", "caffe.cpp:358")
+    glog.info("Performing Backward", "caffe.cpp:359")
+    net.backward_pass()
+    names = net._layer_names
+    forwards, backwards = [Timer() for _ in net.layers], [Timer() for _ in net.layers]
+    net.before_forward(lambda i: forwards[i].start())
+    net.after_forward(lambda i: forwards[i].stop())
+    net.before_backward(lambda i: backwards[i].start())
+    net.after_backward(lambda i: backwards[i].stop())
+    glog.info("*** Benchmark begins ***", "caffe.cpp:366")
+    glog.info(f"Testing for {iterations} iterations.", "caffe.cpp:367")
+    sums = [[0.0, 0.0] for _ in net.layers]
+    forward_sum = backward_sum = 0.0
+    total, forward, backward, both = Timer(), Timer(), Timer(), Timer()
+    total.start()
+    for iteration in range(1, iterations + 1):
+        both.start()
+        forward.start()
+        net.forward_pass()
+        forward.stop()
+        backward.start()
+        net.backward_pass()
+        backward.stop()
+        both.stop()
+        # Read only now: to read a timer waits for the GPU, and nothing above does.
+        forward_sum, backward_sum = forward_sum + forward.ms, backward_sum + backward.ms
+        for pair, down, up in zip(sums, forwards, backwards, strict=True):
+            pair[0] += down.ms
+            pair[1] += up.ms
+        glog.info(f"Iteration: {iteration} forward-backward time: {number(both.ms)} ms.", "caffe.cpp:395")
+    total.stop()
+    layers = [(name, f / iterations, b / iterations) for name, (f, b) in zip(names, sums, strict=True)]
+    times = Times(layers, forward_sum / iterations, backward_sum / iterations, total.ms / iterations)
+    _log(times, total.ms)
+    return times
+
+
+def _log(times: Times, total: float) -> None:
+    glog.info("Average time per layer: ", "caffe.cpp:398")
+    for name, forward, backward in times.layers:
+        glog.info(f"{name:>10}\tforward: {number(forward)} ms.", "caffe.cpp:401")
+        glog.info(f"{name:>10}\tbackward: {number(backward)} ms.", "caffe.cpp:404")
+    glog.info(f"Average Forward pass: {number(times.forward)} ms.", "caffe.cpp:409")
+    glog.info(f"Average Backward pass: {number(times.backward)} ms.", "caffe.cpp:411")
+    glog.info(f"Average Forward-Backward: {number(times.both)} ms.", "caffe.cpp:413")
+    glog.info(f"Total Time: {number(total)} ms.", "caffe.cpp:415")
+    glog.info("*** Benchmark ends ***", "caffe.cpp:416")
