@@ -31,6 +31,7 @@ PYCAFFE = {
 # What the root may import beside Python itself and its own modules: at once, and where it is used.
 AT_ONCE = {"caffe", "google", "numpy", "PIL", "scipy"}
 WHERE_USED = {"jinja2", "matplotlib", "tensorboard", "tqdm"}
+EXAMPLES = {"h5py"}  # what an example may import besides
 
 SEGMENTATION = {"fcn", "pascal", "sbd", "sbdd", "segmentation", "voc"}
 
@@ -70,6 +71,7 @@ def test_the_root_imports_what_it_may_and_no_torch(path):
     for name, deferred in imports(parsed(ROOT / path)):
         top = name.split(".")[0]
         allowed = sys.stdlib_module_names | root_modules() | AT_ONCE | (WHERE_USED if deferred else set())
+        allowed |= EXAMPLES if path.parts[0] == "examples" else set()
         assert top in allowed, f"{path} imports {name}{'' if deferred else ' when it is imported'}"
 
 

@@ -25,9 +25,9 @@ def log_backward(node: Node) -> None:
             text = f"[Backward] Layer {node.name}, bottom blob {name} diff: {_mean_magnitude(blob.diff_tensor())}"
             _log(text, "net.cpp:603")
     wants = getattr(node.layer, "param_propagate_down", [True] * len(node.layer.blobs))
-    for (name, blob), wanted in zip(_params(node), wants, strict=True):
+    for index, (blob, wanted) in enumerate(zip(node.layer.blobs, wants, strict=True)):
         if wanted:
-            text = f"[Backward] Layer {node.name}, param blob {name} diff: {_mean_magnitude(blob.diff_tensor())}"
+            text = f"[Backward] Layer {node.name}, param blob {index} diff: {_mean_magnitude(blob.diff_tensor())}"
             _log(text, "net.cpp:613")
 
 
@@ -43,13 +43,6 @@ def log_backward_total(learnable: list[LearnableParam]) -> None:
         f"L1 norm = ({norms[0]}, {norms[1]}); L2 norm = ({norms[2]}, {norms[3]})",
         "net.cpp:680",
     )
-
-
-def log_update(learnable: list[LearnableParam]) -> None:
-    """Log each learnable parameter and the update that is about to be subtracted from it."""
-    for param in learnable:
-        data, diff = (_mean_magnitude(values) for values in (param.blob.data_tensor(), param.blob.diff_tensor()))
-        _log(f"[Update] Layer {param.layer_name}, param {param.index} data: {data}; diff: {diff}", "net.cpp:628")
 
 
 def _params(node: Node) -> list[tuple[str, Blob]]:

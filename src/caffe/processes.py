@@ -22,11 +22,12 @@ import torch
 from . import device, rng, world
 from .errors import CaffeError, SolverError
 from .rendezvous import LostRankError, leave, meet_at
+from .signals import StopRequested
 
 _GRACE = 5.0  # seconds that the other ranks have to end by themselves, and to tell their own error, once one has failed
 
 # How a rank ended; where they differ, the first of these is what is told.
-_FAILED, _INTERRUPTED, _LOST, _DONE = "failed", "interrupted", "lost", "done"
+_FAILED, _INTERRUPTED, _STOPPED, _LOST, _DONE = "failed", "interrupted", "stopped", "lost", "done"
 
 _MOST_TEXT = 10_000  # characters of an error, so that a report fits in the pipe, which is read when the process is gone
 
@@ -86,7 +87,7 @@ def launch(
     SIGHUP are passed on to rank 0, which does with them what its solver's handle_signals says.
 
     Returns once all ranks have. Raises SolverError with the error of the first rank that fails, once the others are
-    stopped, and KeyboardInterrupt where a signal stopped the training.
+    stopped, StopRequested where a signal stopped the training in good order, and KeyboardInterrupt where it cut it off.
     """
     gpus: list[int | None] = [None] * processes if devices is None else list(devices)
     if not gpus:
@@ -118,10 +119,10 @@ def launch(
         finally:
             for rank in ranks:
                 rank.stop()
-    for kind in (_FAILED, _INTERRUPTED, _LOST):
+    for kind in (_FAILED, _INTERRUPTED, _STOPPED, _LOST):
         for number, (ended, text) in outcomes.items():
-            if ended == kind == _INTERRUPTED:
-                raise KeyboardInterrupt(text)
+            if ended == kind and kind in (_INTERRUPTED, _STOPPED):
+                raise (StopRequested if kind == _STOPPED else KeyboardInterrupt)(text)
             if ended == kind:
                 raise SolverError(f"Rank {number} of {len(gpus)}: {text}")
 
@@ -150,7 +151,7 @@ def _watch(ranks: Sequence[_Rank]) -> dict[int, tuple[str, str]]:
             rank.process.join()
             kind, _ = outcomes[rank.number] = rank.outcome()
             # A rank that was asked to stop leaves the root time to write its snapshot.
-            if kind in (_FAILED, _LOST) or (kind == _INTERRUPTED and rank.number == 0):
+            if kind in (_FAILED, _LOST) or (kind in (_INTERRUPTED, _STOPPED) and rank.number == 0):
                 deadline = deadline or time.monotonic() + _GRACE
     return outcomes
 
@@ -188,6 +189,8 @@ def _run(report: Connection, setting: _Setting, target: Callable[..., None], arg
         target(*args)
         leave()
         outcome = _DONE, ""
+    except StopRequested as error:
+        outcome = _STOPPED, str(error)
     except KeyboardInterrupt as error:
         outcome = _INTERRUPTED, str(error)
     except LostRankError as error:

@@ -15,6 +15,10 @@ from typing import Any
 from .errors import SolverError
 
 
+class StopRequested(KeyboardInterrupt):
+    """A signal asked to stop, and the iteration and its snapshot are done; any other KeyboardInterrupt cut them off."""
+
+
 class Action(enum.IntEnum):
     """What a signal asks for; where several ask, the greatest is done."""
 
@@ -29,7 +33,7 @@ _EFFECTS = {action.name.lower(): action for action in Action}
 class Signals:
     """The signals that one solver heeds: none until `install`, and none again after `restore`.
 
-    As a context manager it restores at the end of the block, and raises KeyboardInterrupt for a stop that no
+    As a context manager it restores at the end of the block, and raises StopRequested for a stop that no
     iteration has met.
     """
 
@@ -87,4 +91,4 @@ class Signals:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self.restore()
         if self.take() is Action.STOP and error is None:
-            raise KeyboardInterrupt("A signal asked to stop.")
+            raise StopRequested("A signal asked to stop.")

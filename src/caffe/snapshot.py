@@ -9,11 +9,13 @@ solvers/sgd_solver.cpp (SnapshotSolverStateTo...) and util/hdf5.cpp.
 from __future__ import annotations
 
 import codecs
+import io
 import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import h5py
 import numpy as np
@@ -86,7 +88,7 @@ def write_weights(path: PathLike, net_name: str, layers: Sequence[StoredLayer], 
     could read, and CaffeError where the file cannot be written.
     """
     if hdf5:
-        with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        with _written_hdf5(path) as file:
             _write_weights_hdf5(file, layers)
         return
     parts: list[Part] = [caffe_pb2.NetParameter(name=net_name).SerializeToString()]
@@ -119,7 +121,7 @@ def read_state(path: PathLike) -> SolverStateData:
 def write_state(path: PathLike, state: SolverStateData, hdf5: bool = False) -> None:
     """Write a solver's state as Caffe does, whole or not at all. Raises as write_weights does."""
     if hdf5:
-        with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        with _written_hdf5(path) as file:
             _write_state_hdf5(file, state)
         return
     message = caffe_pb2.SolverState(iter=state.iter, learned_net=state.learned_net, current_step=state.current_step)
@@ -211,6 +213,41 @@ def _write_binary(path: PathLike, parts: Sequence[Part], instead: str) -> None:
 
 
 # HDF5
+
+
+class _NeverFailing(io.FileIO):
+    """A file that keeps its first error to itself: the HDF5 library crashes where a disk is full."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of `data`, unless something has failed."""
+        view = memoryview(data).cast("B")
+        done = 0
+        try:
+            while self.error is None and done < len(view):
+                done += super().write(view[done:])
+        except OSError as error:
+            self.error = error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Cut or extend the file, unless something has failed."""
+        try:
+            return super().truncate(size) if self.error is None else size or 0
+        except OSError as error:
+            self.error = error
+            return size or 0
+
+
+@contextmanager
+def _written_hdf5(path: PathLike) -> Iterator[h5py.File]:
+    """Give an HDF5 file to write to, which takes the place of `path` as atomic_path says."""
+    with atomic_path(path) as temporary, _NeverFailing(temporary, "w+") as disk:
+        with h5py.File(disk, "w") as file:
+            yield file
+        if disk.error is not None:
+            raise disk.error
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from .glog import number
 from .net import Net
 from .proto import caffe_pb2
 from .prototxt import read_solver, to_text
-from .signals import Action, Signals
+from .signals import Action, Signals, StopRequested
 from .snapshot import SolverStateData, StoredBlob, read_state, write_state, write_weights
 from .solver_log import log_test, log_train_outputs
 from .solver_nets import make_test_nets, make_train_net
@@ -203,7 +203,7 @@ class Solver:
             if action is Action.STOP:
                 self.signals.restore()
                 glog.info_at_root("Optimization stopped early.", "solver.cpp:308")
-                raise KeyboardInterrupt(f"A signal asked to stop after iteration {self._iter}.")
+                raise StopRequested(f"A signal asked to stop after iteration {self._iter}.")
 
     def apply_update(self) -> None:
         """Update the parameters once from the gradients that are in their diffs, and count the iteration."""
@@ -474,9 +474,9 @@ _TYPES: dict[str, type[SGDSolver]] = {
 }
 
 
-def get_solver(solver_file: str | os.PathLike[str]) -> SGDSolver:
-    """Make the solver that a prototxt's `type` asks for. Raises SolverError for an unknown type."""
-    param = read_solver(solver_file)
+def get_solver(solver_file: str | os.PathLike[str] | caffe_pb2.SolverParameter) -> SGDSolver:
+    """Make the solver that `type` asks for, in a prototxt or a SolverParameter. Raises SolverError if it is unknown."""
+    param = solver_file if isinstance(solver_file, caffe_pb2.SolverParameter) else read_solver(solver_file)
     if param.type not in _TYPES:
         raise SolverError(f"Unknown solver type: {param.type} (known solver types: {', '.join(_TYPES)}).")
     return _TYPES[param.type](param)

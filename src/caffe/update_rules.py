@@ -40,7 +40,7 @@ def learning_rate(param: Settings, iteration: int, current_step: int) -> tuple[f
         steps = param.stepvalue
         if current_step < len(steps) and iteration >= steps[current_step]:
             current_step += 1
-            glog.info(f"MultiStep Status: Iteration {iteration}, step = {current_step}", "sgd_solver.cpp:52")
+            glog.info_at_root(f"MultiStep Status: Iteration {iteration}, step = {current_step}", "sgd_solver.cpp:52")
     elif policy not in _FACTORS:
         raise SolverError(f"Unknown learning rate policy: {policy} (known: {', '.join(_FACTORS)}).")
     try:
@@ -223,7 +223,7 @@ def clip_gradients(params: Sequence[LearnableParam], limit: float, iteration: in
         )
     if norm > limit:
         scale = limit / norm
-        glog.info(
+        glog.info_at_root(
             f"Gradient clipping: scaling down gradients (L2 norm {norm:g} > {limit:g}) by scale factor {scale:g}",
             "sgd_solver.cpp:94",
         )

@@ -44,7 +44,7 @@ def test_every_pass_is_logged(tmp_path, capfd):
     found = lines(capfd.readouterr().err)
     # The loss is 1/2N sum (ip - t)^2, so the gradient of ip is ip / N = (0.5, 1).
     assert found["[Backward] Layer loss, bottom blob ip diff"] == "0.75"
-    assert found["[Backward] Layer ip, param blob w diff"] == f"{(0.5 + 1 + 5.5) / 3:g}"
+    assert found["[Backward] Layer ip, param blob 0 diff"] == f"{(0.5 + 1 + 5.5) / 3:g}"
     assert "[Backward] Layer ip, param blob 1 diff" not in found  # lr_mult: 0
     assert "[Backward] Layer ip, bottom blob x diff" not in found
     norms = "[Backward] All net params (data, diff): L1 norm = (1.5, 7); L2 norm = "

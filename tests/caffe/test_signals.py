@@ -11,7 +11,7 @@ import pytest
 
 import caffe
 from caffe.errors import SolverError
-from caffe.signals import Action, Signals
+from caffe.signals import Action, Signals, StopRequested
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
 
@@ -66,7 +66,7 @@ def test_ctrl_c_finishes_the_iteration_snapshots_and_stops(capsys, train):
     solver, whole = make(), make()
     send(solver, SIGINT=2)
     solver.handle_signals()
-    with pytest.raises(KeyboardInterrupt, match="after iteration 3"):
+    with pytest.raises(StopRequested, match="after iteration 3"):
         train(solver)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert solver.iter == 3 and states() == ["s_iter_3.solverstate"]
@@ -135,7 +135,7 @@ def test_a_test_is_interrupted(capsys):
     passes = []
     test.before_forward(lambda i: i == 0 and (passes.append(i), os.kill(os.getpid(), signal.SIGINT)))
     solver.handle_signals()
-    with pytest.raises(KeyboardInterrupt, match="after iteration 5"):
+    with pytest.raises(StopRequested, match="after iteration 5"):
         solver.step(9)
     assert len(passes) == 1
     text = capsys.readouterr().err

@@ -543,7 +543,7 @@ def test_momentum_of_a_parameter_frozen_later_runs_out():
     np.testing.assert_allclose(frozen.net.params["ip1"][0].diff, 0.5 * last, rtol=1e-6)
 
 
-@pytest.mark.parametrize("form", ["BINARYPROTO"])
+@pytest.mark.parametrize("form", ["BINARYPROTO", "HDF5"])
 def test_a_full_disk_costs_neither_the_last_snapshot_nor_the_training(form):
     """A limit on file sizes stands for the full disk: the system then refuses to write, after some bytes."""
     resource = pytest.importorskip("resource", reason="this system has no such limit")

@@ -10,7 +10,8 @@ from ..flags import Flags
 from ..proto import caffe_pb2
 from ..prototxt import read_solver
 from ..session import following, listed
-from ..solver import _TYPES
+from ..signals import StopRequested
+from ..solver import get_solver
 from . import gpus
 
 _EFFECTS = ("stop", "snapshot", "none")
@@ -34,18 +35,15 @@ def train(flags: Flags) -> None:
     on_gpus = _gpus(flags, param)
     try:
         _train_on(on_gpus, param, flags)
-    except KeyboardInterrupt as stop:
-        if not str(stop).startswith("A signal asked to stop"):
-            raise  # a second Ctrl-C, or one before the training: nothing was finished
+    except StopRequested:  # any other KeyboardInterrupt left an iteration unfinished
+        pass
     glog.info_at_root("Optimization Done.", "caffe.cpp:252")
 
 
 def _train_on(on_gpus: list[int], param: caffe_pb2.SolverParameter, flags: Flags) -> None:
     if parallel.join(gpu=bool(on_gpus)):
-        try:
-            _run(param, flags)
-        finally:
-            parallel.leave()
+        _run(param, flags)
+        parallel.leave()
         return
     if not on_gpus:
         glog.info("Use CPU.", "caffe.cpp:197")
@@ -98,10 +96,8 @@ def _run_rank(settings: bytes, flags: Flags) -> None:
 
 
 def _run(param: caffe_pb2.SolverParameter, flags: Flags) -> None:
-    """Train in this process, whose device and rank are set. Raises KeyboardInterrupt once a signal has stopped it."""
-    if param.type not in _TYPES:
-        raise SolverError(f"Unknown solver type: {param.type} (known solver types: {', '.join(_TYPES)}).")
-    solver = _TYPES[param.type](param)
+    """Train in this process, whose device and rank are set. Raises StopRequested once a signal has stopped it."""
+    solver = get_solver(param)
     with solver.handle_signals(flags.sigint_effect, flags.sighup_effect):
         if flags.snapshot:
             glog.info_at_root(f"Resuming from {flags.snapshot}", "caffe.cpp:235")

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..blob import describe
 from ..layer import Backward, Gradients, Shape, TensorLayer, canonical_axis, register
 from ..proto import caffe_pb2
-from . import onednn
+from .onednn import product
 
 
 @register("InnerProduct")
@@ -53,7 +53,7 @@ class InnerProduct(TensorLayer):
     def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the products."""
         weight = params[0].t() if self.transposed else params[0]
-        y = self._product(self._rows(bottoms[0]), weight, params[1] if self.bias else None)
+        y = product(self._rows(bottoms[0]), weight, params[1] if self.bias else None)
         return y.view(*bottoms[0].shape[: self.axis], self.outputs)
 
     def gradient(self, b: Backward) -> Gradients:
@@ -61,7 +61,7 @@ class InnerProduct(TensorLayer):
         x, dy = self._rows(b.bottoms[0]), b.top_diffs[0].reshape(-1, self.outputs)
         dx = dw = None
         if b.want_bottoms[0]:
-            dx = self._product(dy, b.params[0] if self.transposed else b.params[0].t()).view(b.bottoms[0].shape)
+            dx = product(dy, b.params[0] if self.transposed else b.params[0].t()).view(b.bottoms[0].shape)
         if b.want_params[0]:
             left, right = (x, dy) if self.transposed else (dy, x)
             weight = self.blobs[0]
@@ -72,12 +72,6 @@ class InnerProduct(TensorLayer):
                 weight.touch()
         db = [dy.sum(0) if b.want_params[1] else None] if self.bias else []
         return Gradients([dx], [dw, *db])
-
-    def _product(self, rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return rows times the transpose of weight, plus bias."""
-        if not onednn.AVAILABLE or rows.device.type != "cpu" or not rows.numel() or rows.requires_grad:
-            return F.linear(rows, weight, bias)
-        return onednn.matrix_product(rows, weight, bias)
 
     def _rows(self, x: Tensor) -> Tensor:
         return x.reshape(math.prod(x.shape[: self.axis]), self.inputs)

@@ -14,16 +14,12 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..blob import Blob, describe
 from ..layer import Backward, Gradients, Shape, TensorLayer, register
 from ..proto import caffe_pb2
-from . import onednn
-
-# From so many rows and weights on, oneDNN's product is quicker than torch's, by up to twice.
-ONEDNN_ROWS, ONEDNN_WEIGHTS = 8, 1 << 16
+from .onednn import product
 
 ParamShapes = list[tuple[Shape, caffe_pb2.FillerParameter | None]]
 
@@ -169,17 +165,17 @@ class _Recurrent(_OverSequences):
         rows = dz.view(steps * streams, self.gates * self.outputs)
         of_bottoms: list[Tensor | None] = [None] * len(b.bottoms)
         if b.want_bottoms[0]:
-            of_bottoms[0] = _product(rows, w_x.t()).view(x.shape)
+            of_bottoms[0] = product(rows, w_x.t()).view(x.shape)
         want = iter(b.want_params)  # in the order of the parameters
-        dw_x = _product(rows.t(), self._rows(x).t()) if next(want) else None
+        dw_x = product(rows.t(), self._rows(x).t()) if next(want) else None
         of_params = [dw_x, rows.sum(0) if next(want) else None]
         if w_static is not None:
             over_steps = dz.sum(0)
             if b.want_bottoms[2]:
-                of_bottoms[2] = _product(over_steps, w_static.t()).view(b.bottoms[2].shape)
-            of_params.append(_product(over_steps.t(), self._static(b.bottoms).t()) if next(want) else None)
+                of_bottoms[2] = product(over_steps, w_static.t()).view(b.bottoms[2].shape)
+            of_params.append(product(over_steps.t(), self._static(b.bottoms).t()) if next(want) else None)
         before = (self._states[0][:-1] * cont.unsqueeze(-1)).view(-1, self.outputs)
-        of_params.append(_product(rows.t(), before.t()) if next(want) else None)
+        of_params.append(product(rows.t(), before.t()) if next(want) else None)
         of_params += [d if wanted else None for d, wanted in zip(d_own, want, strict=True)]
         if self.exposed:
             wanted = b.want_bottoms[-self.exposed :]
@@ -190,9 +186,9 @@ class _Recurrent(_OverSequences):
         """Run all steps, and return the outputs."""
         x, cont = bottoms[:2]
         w_x, bias, w_static, w_h, own = self._named(params)
-        z = _product(self._rows(x), w_x, bias).view(*cont.shape, self.gates * self.outputs)
+        z = product(self._rows(x), w_x, bias).view(*cont.shape, self.gates * self.outputs)
         if w_static is not None:
-            z += _product(self._static(bottoms), w_static)
+            z += product(self._static(bottoms), w_static)
         if self.exposed:
             first = bottoms[-self.exposed :]
         else:
@@ -261,8 +257,8 @@ class RNN(_Recurrent):
         h = z.new_empty(z.shape[0] + 1, *z.shape[1:])
         h[0] = first[0]
         for t in range(z.shape[0]):
-            torch.tanh(z[t].add_(_product(h[t] * cont[t], w_h)), out=h[t + 1])
-        y = _product(h[1:].view(-1, self.outputs), *own).view(z.shape).tanh_()
+            torch.tanh(z[t].add_(product(h[t] * cont[t], w_h)), out=h[t + 1])
+        y = product(h[1:].view(-1, self.outputs), *own).view(z.shape).tanh_()
         self.steps = [h, y]
         return y.clone()
 
@@ -272,13 +268,13 @@ class RNN(_Recurrent):
         """Return the gradients of z, h_0, and W_ho and b_o."""
         h, y = self.steps
         of_outputs = (dy * (1 - y * y)).reshape(-1, self.outputs)
-        of_h = _product(of_outputs, own[0].t()).view(y.shape)
-        d_own = [_product(of_outputs.t(), h[1:].view(-1, self.outputs).t()), of_outputs.sum(0)]
+        of_h = product(of_outputs, own[0].t()).view(y.shape)
+        d_own = [product(of_outputs.t(), h[1:].view(-1, self.outputs).t()), of_outputs.sum(0)]
         slope = 1 - h[1:] * h[1:]
         dz, dh = torch.empty_like(y), last[0]
         for t in reversed(range(len(dz))):
             torch.mul(dh + of_h[t], slope[t], out=dz[t])
-            dh = _product(dz[t], w_h.t()).mul_(cont[t])
+            dh = product(dz[t], w_h.t()).mul_(cont[t])
         return dz, [dh], d_own
 
 
@@ -297,7 +293,7 @@ class LSTM(_Recurrent):
         h, c = (z.new_empty(z.shape[0] + 1, z.shape[1], self.outputs) for _ in range(2))
         h[0], c[0] = first
         for t in range(z.shape[0]):
-            z[t] += _product(h[t] * cont[t], w_h)
+            z[t] += product(h[t] * cont[t], w_h)
             i, f, o = z[t, :, : 3 * self.outputs].sigmoid_().chunk(3, -1)
             g = z[t, :, 3 * self.outputs :].tanh_()
             torch.mul(f, c[t] * cont[t], out=c[t + 1]).addcmul_(i, g)
@@ -321,7 +317,7 @@ class LSTM(_Recurrent):
             dh = dh + dy[t]
             dc = torch.addcmul(dc, dh, c_to_h[t])
             dz[t].mul_(torch.cat((dc, dc, dh, dc), -1))
-            dh = _product(dz[t], w_h.t()).mul_(cont[t])
+            dh = product(dz[t], w_h.t()).mul_(cont[t])
             dc = dc * c_to_c[t]
         return dz, [dh, dc], []
 
@@ -348,11 +344,3 @@ class LSTMUnit(_OverSequences):
         i, f, o = x[..., : 3 * cells].sigmoid().chunk(3, -1)
         c = f * (before * cont.unsqueeze(-1)) + i * x[..., 3 * cells :].tanh()
         return [c, o * c.tanh()]
-
-
-def _product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return rows (M x K) times the transpose of weight (N x K), plus bias (N): M x N."""
-    large = len(rows) >= ONEDNN_ROWS and weight.numel() >= ONEDNN_WEIGHTS
-    if large and onednn.AVAILABLE and rows.device.type == "cpu":
-        return onednn.matrix_product(rows, weight, bias)
-    return F.linear(rows, weight, bias)
