@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import torch
 
 from .. import device, glog, parallel
@@ -33,10 +35,8 @@ def train(flags: Flags) -> None:
             )
     param = _settings(flags)
     on_gpus = _gpus(flags, param)
-    try:
+    with suppress(StopRequested):  # any other KeyboardInterrupt left an iteration unfinished
         _train_on(on_gpus, param, flags)
-    except StopRequested:  # any other KeyboardInterrupt left an iteration unfinished
-        pass
     glog.info_at_root("Optimization Done.", "caffe.cpp:252")
 
 
