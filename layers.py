@@ -116,7 +116,10 @@ class SegDataLayer(caffe.Layer):
         self.ids = self._read(read_ids, self.split_file(), f"the list of the split '{self.split}'")
         # Evaluation goes through a list in its order, whatever the prototxt says.
         shuffle = params["randomize"] and "train" in self.split
-        self.order = ImageOrder(len(self.ids), shuffle, params["seed"])
+        # Of several solvers each trains on images of its own; only the root has test nets.
+        training = self.phase == caffe.TRAIN
+        rank, ranks = (caffe.solver_rank(), caffe.solver_count()) if training else (0, 1)
+        self.order = ImageOrder(len(self.ids), shuffle, params["seed"], rank, ranks)
         self.current_id = None
         self._loaded: tuple[int, tuple[np.ndarray, ...]] | None = None
 
@@ -260,10 +263,13 @@ class ImageOrder:
     shuffle False: the list's own, round and round. True: each drawn from all, with replacement, exactly as
     `random.seed(seed)` and one `random.randint(0, count - 1)` an image would draw, but from a generator that
     nothing else draws from. With no seed, one is taken from the system, and kept in the state.
+
+    Of several solvers that train together, rank r of n takes images r, r + n, r + 2n, ... of that order.
     """
 
-    def __init__(self, count: int, shuffle: bool, seed: int | None) -> None:
+    def __init__(self, count: int, shuffle: bool, seed: int | None, rank: int = 0, ranks: int = 1) -> None:
         self.count = count
+        self.rank, self.ranks = rank, ranks
         self.seed = (random.SystemRandom().getrandbits(32) if seed is None else seed) if shuffle else None
         self._start()
 
@@ -271,9 +277,10 @@ class ImageOrder:
         self._random = random.Random(self.seed)
         self.draws = 0
         # The image whose turn it is, as an index into the list.
-        self.index = 0
+        self.index = self.rank % self.count
         if self.seed is not None:
-            self._draw()
+            for _ in range(self.rank + 1):
+                self._draw()
 
     def _draw(self) -> None:
         self.index = self._random.randint(0, self.count - 1)
@@ -282,9 +289,10 @@ class ImageOrder:
     def advance(self) -> None:
         """Go on to the next image."""
         if self.seed is None:
-            self.index = (self.index + 1) % self.count
+            self.index = (self.index + self.ranks) % self.count
         else:
-            self._draw()
+            for _ in range(self.ranks):
+                self._draw()
 
     def state(self) -> dict[str, int | None]:
         """Return the position as JSON can hold it: the seed and how often it has been drawn from."""

@@ -171,12 +171,36 @@ def test_an_order_goes_on_from_its_saved_state(shuffle, seed):
     assert next_images(other) == next_images(order)
 
 
-def loaded_layer(voc: Path, **settings: object) -> layers.VOCSegDataLayer:
+def loaded_layer(voc: Path, phase: int = caffe.TEST, **settings: object) -> layers.VOCSegDataLayer:
     """Return a layer that is driven by hand: no net runs it ahead."""
     layer = layers.VOCSegDataLayer(caffe.proto.caffe_pb2.LayerParameter())
+    layer.phase = phase
     layer.param_str = str({"voc_dir": str(voc), "split": "train", "mean": MEAN, "seed": 1337, **settings})
     layer.setup([], [None, None])
     return layer
+
+
+@pytest.mark.parametrize(("shuffle", "seed"), [(False, None), (True, 1337)])
+def test_solvers_that_train_together_share_out_one_order(shuffle, seed):
+    def images(order: layers.ImageOrder, number: int) -> list[int]:
+        taken = []
+        for _ in range(number):
+            taken.append(order.index)
+            order.advance()
+        return taken
+
+    alone = images(layers.ImageOrder(7, shuffle, seed), 30)
+    for ranks in (2, 3):
+        orders = [layers.ImageOrder(7, shuffle, seed, rank, ranks) for rank in range(ranks)]
+        assert [images(order, 10) for order in orders] == [alone[rank::ranks][:10] for rank in range(ranks)]
+
+
+def test_a_layer_takes_its_solvers_share_in_training_only(voc, monkeypatch):
+    monkeypatch.setattr(caffe, "solver_count", lambda: 3)
+    monkeypatch.setattr(caffe, "solver_rank", lambda: 2)
+    for phase, share in ((caffe.TRAIN, (2, 3)), (caffe.TEST, (0, 1))):
+        layer = loaded_layer(voc, phase)
+        assert (layer.order.rank, layer.order.ranks) == share
 
 
 class Top:
