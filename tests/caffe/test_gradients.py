@@ -195,7 +195,7 @@ def mvn(draw, type_):
 
 def lrn(draw, type_):
     region = one_of(draw, "ACROSS_CHANNELS", "WITHIN_CHANNEL")
-    setting = f"local_size: {one_of(draw, 1, 3, 5)} alpha: {number(draw, 0.1, 1)} beta: {one_of(draw, 0.75, 0.6)}"
+    setting = f"local_size: {one_of(draw, 1, 3, 5, 7)} alpha: {number(draw, 0.1, 1)} beta: {one_of(draw, 0.75, 0.6)}"
     setting = f"lrn_param {{ {setting} k: {number(draw, 1, 2)} norm_region: {region} }}"
     return placed(draw, Case(layer(type_, setting), {"x": normal(draw, *shape_of(draw, 4, 4))}), type_, setting)
 

@@ -1,7 +1,5 @@
 """The layer types: gradients against differences, in place against not, settings, errors that say what is wrong."""
 
-import math
-
 import numpy as np
 import pytest
 
@@ -42,94 +40,7 @@ def normal(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-# Gradients
-
 IMAGE = {"x": (2, 4, 5, 6)}
-MSRA = 'filler { type: "msra" }'
-PAIR = {"x": (2, 3, 4, 5), "z": (2, 3, 4, 5)}
-GRADIENTS = {
-    "relu": (IMAGE, one("ReLU")),
-    "relu leaky": (IMAGE, one("ReLU", "relu_param { negative_slope: 0.2 }")),
-    "relu in place": (IMAGE, one("Power", tops="y") + one("ReLU", bottoms="y").replace('"l"', '"r"')),
-    "max pooling": (IMAGE, one("Pooling", "pooling_param { kernel_size: 3 stride: 2 }")),
-    "max pooling, padded": (IMAGE, one("Pooling", "pooling_param { kernel_size: 3 stride: 2 pad: 2 }")),
-    "mean pooling": (IMAGE, one("Pooling", "pooling_param { pool: AVE kernel_size: 3 stride: 2 pad: 1 }")),
-    "mean pooling, padded": (IMAGE, one("Pooling", "pooling_param { pool: AVE kernel_size: 3 stride: 2 pad: 2 }")),
-    "lrn across": (IMAGE, one("LRN", "lrn_param { local_size: 3 alpha: 0.9 beta: 0.75 k: 1.5 }")),
-    "lrn, another power": (IMAGE, one("LRN", "lrn_param { local_size: 7 alpha: 0.9 beta: 0.6 }")),
-    "eltwise sum": (PAIR, one("Eltwise", "eltwise_param { coeff: 2 coeff: -1 }", "x z")),
-    "eltwise product": (PAIR, one("Eltwise", "eltwise_param { operation: PROD }", "x z")),
-    "eltwise maximum": (PAIR, one("Eltwise", "eltwise_param { operation: MAX }", "x z")),
-    "crop": ({"x": (1, 2, 7, 8), "z": (1, 9, 3, 4)}, one("Crop", "crop_param { offset: 4 offset: 1 }", "x z")),
-    "concat": (PAIR, one("Concat", "concat_param { axis: -1 }", "x z")),
-    "concat of one": (IMAGE, one("Concat")),
-    "slice": (IMAGE, one("Slice", "slice_param { slice_point: 1 }", tops="y z")),
-    "split": (IMAGE, one("TanH", tops="y") + one("Power", "power_param { power: 2 }", "x", "z").replace('"l"', '"p"')),
-    "softmax": (IMAGE, one("Softmax")),
-    "inner product": (IMAGE, one("InnerProduct", f"inner_product_param {{ num_output: 3 weight_{MSRA} }}")),
-    "scale": (IMAGE, one("Scale", 'scale_param { axis: 1 num_axes: 2 bias_term: true filler { type: "msra" } }')),
-    "scale by a bottom": ({"x": (2, 3, 4), "z": (3, 4)}, one("Scale", bottoms="x z")),
-    "scale by a scalar": (IMAGE, one("Scale", "scale_param { num_axes: 0 filler { value: 3 } }")),
-    "bias by a bottom": ({"x": (2, 3, 4), "z": (2, 3)}, one("Bias", "bias_param { axis: 0 }", "x z")),
-    "power": (IMAGE, one("Power", "power_param { power: 3 scale: 0.5 shift: 2 }")),
-    "power of one": (IMAGE, one("Power", "power_param { scale: -0.5 shift: 2 }")),
-    "batch norm": (IMAGE, one("BatchNorm", "batch_norm_param { use_global_stats: false }")),
-    "mvn": (IMAGE, one("MVN", "mvn_param { across_channels: true }")),
-    "reduction": (IMAGE, one("Reduction", "reduction_param { operation: SUMSQ axis: 2 coeff: 0.5 }")),
-    "tile": (IMAGE, one("Tile", "tile_param { axis: 2 tiles: 2 }")),
-    "im2col": (IMAGE, one("Im2col", "convolution_param { kernel_size: 3 dilation: 2 pad: 1 stride: 2 }")),
-    "spp": (IMAGE, one("SPP", "spp_param { pyramid_height: 2 pool: AVE }")),
-    "euclidean loss": (PAIR, one("EuclideanLoss", "loss_weight: 3", "x z")),
-}
-
-
-def apart(shape, seed):
-    """Draw values of the order of 1 that are at least 0.04 apart and from 0, so that a small step meets no kink."""
-    count = math.prod(shape)
-    values = (np.arange(count) - count // 2 + 0.5) * max(0.08, 4 / count)
-    return np.random.default_rng(seed).permutation(values).reshape(shape).astype(np.float32)
-
-
-@pytest.mark.parametrize("name", GRADIENTS)
-def test_the_gradient_is_the_slope(name):
-    inputs, layers = GRADIENTS[name]
-    caffe.set_random_seed(3)
-    net = make(layers, inputs)
-    joined = apart((sum(math.prod(shape) for shape in inputs.values()),), 5)
-    parts = np.split(joined, np.cumsum([math.prod(shape) for shape in inputs.values()])[:-1])
-    start = {name: part.reshape(inputs[name]) for name, part in zip(inputs, parts, strict=True)}
-    variables = {name: (net.blobs[name], values) for name, values in start.items()}
-    for layer, blobs in net.params.items():
-        if net.layer_dict[layer].type != "BatchNorm":
-            variables |= {(layer, i): (blob, blob.data.copy()) for i, blob in enumerate(blobs)}
-
-    def outputs():
-        return np.concatenate([net.blobs[top].data.ravel() for top in net.outputs]).astype(np.float64)
-
-    for blob, values in variables.values():
-        blob.data[...] = values
-    net.forward()
-    shapes = {top: net.blobs[top].data.shape for top in net.outputs}
-    weights = {top: np.sign(normal(*shape, seed=7)) for top, shape in shapes.items()}
-    is_loss = any(net.blob_loss_weights.values())
-    scale = next(w for w in net.blob_loss_weights.values() if w) if is_loss else 1.0
-    net.backward(**({} if is_loss else weights))
-    flat = scale * np.ones(1) if is_loss else np.concatenate([weights[top].ravel() for top in net.outputs])
-    gradients = {key: blob.diff.copy() for key, (blob, _) in variables.items()}
-    step = 0.01
-    for key, (blob, values) in variables.items():
-        for seed in range(3):
-            direction = np.sign(normal(*values.shape, seed=seed)).astype(np.float32)
-            ends = []
-            for sign in (1, -1):
-                blob.data[...] = values + sign * step * direction
-                net.forward()
-                ends.append(outputs())
-            blob.data[...] = values
-            slope = ((ends[0] - ends[1]) * flat).sum() / (2 * step)
-            found = float((gradients[key].astype(np.float64) * direction).sum())
-            bound = 1e-3 * float(np.linalg.norm(gradients[key]))
-            assert abs(found - slope) <= bound, (key, found, slope)
 
 
 def test_parameter_gradients_accumulate_and_bottom_gradients_do_not():
