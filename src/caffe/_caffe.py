@@ -12,9 +12,22 @@ from .net import Net
 from .parallel import NCCL
 from .proto.caffe_pb2 import TEST, TRAIN, LayerParameter
 from .rng import set_random_seed
-from .solver import NetVec, Solver, SolverParameter, get_solver
+from .solver import (
+    AdaDeltaSolver,
+    AdaGradSolver,
+    AdamSolver,
+    NesterovSolver,
+    NetVec,
+    RMSPropSolver,
+    SGDSolver,
+    Solver,
+    SolverParameter,
+    get_solver,
+)
 from .timing import Timer
 from .world import set_multiprocess, set_solver_count, set_solver_rank, solver_count, solver_rank
+
+__version__ = "1.0.0"  # the BVLC Caffe version whose behaviour this is
 
 
 def layer_type_list() -> StringVec:
@@ -31,6 +44,9 @@ __all__ = [
     "NCCL",
     "TEST",
     "TRAIN",
+    "AdaDeltaSolver",
+    "AdaGradSolver",
+    "AdamSolver",
     "Blob",
     "BlobVec",
     "BoolVec",
@@ -39,9 +55,12 @@ __all__ = [
     "Layer",
     "LayerParameter",
     "LayerVec",
+    "NesterovSolver",
     "Net",
     "NetVec",
+    "RMSPropSolver",
     "RawBlobVec",
+    "SGDSolver",
     "Solver",
     "SolverParameter",
     "StringVec",

@@ -1,12 +1,14 @@
 """Ahead: runs a data layer one item ahead of the net, on a thread, so that reading overlaps computing.
 
 Only a layer without bottoms whose class says `prefetch = True` is run so; any other runs where and when Caffe would run
-it. Order and values are those of running in place: one thread, one item ahead, each item made by the
-layer's own reshape and forward. An error surfaces at the forward that would have met it.
+it. A subclass inherits it, and says `prefetch = False` if it does what a thread may not. Order and values are those of
+running in place: one thread, one item ahead, each item made by the layer's own reshape and forward. An error surfaces
+at the forward that would have met it.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -15,6 +17,7 @@ import torch
 
 from . import device
 from .blob import Blob, RawBlobVec
+from .errors import NetError
 from .layer import Layer
 
 NO_BOTTOM = RawBlobVec()
@@ -27,6 +30,7 @@ class Ahead:
         self.layer = layer
         self._next: Future[list[Blob]] | None = None
         self._thread: ThreadPoolExecutor | None = None
+        self._process = os.getpid()  # a process forked from this one has no such thread
         self._consumed: Any = None  # the layer's state once the net's current item was made
 
     @staticmethod
@@ -35,7 +39,15 @@ class Ahead:
         return not bottom and getattr(type(layer), "prefetch", False) is True
 
     def forward(self, top: Sequence[Blob]) -> None:
-        """Give the tops the next item, and start on the one after."""
+        """Give the tops the next item, and start on the one after.
+
+        Raises NetError in a process that was forked after the first forward: the thread stayed behind.
+        """
+        if self._thread is not None and self._process != os.getpid():
+            raise NetError(
+                f"Layer '{self.layer.layer_param.name}': this process was forked while a thread read its data, and has "
+                "no such thread. Build the net in the process that runs it."
+            )
         if self._next is None:
             made = self._make(len(top))
             self._consumed = _state(self.layer)

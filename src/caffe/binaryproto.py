@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from .errors import CaffeError, FileFormatError
+from .errors import CaffeError, FileFormatError, why_not_opened
 from .proto import caffe_pb2
 from .prototxt import describe_content
 from .snapshot import atomic_path
@@ -23,8 +23,8 @@ def read_mean(path: str | os.PathLike[str]) -> np.ndarray:
     try:
         with open(name, "rb") as file:
             content = file.read()
-    except OSError as error:
-        raise CaffeError(f"Could not open the mean file {name}: {error.strerror}.") from None
+    except (OSError, ValueError) as error:
+        raise CaffeError(f"Could not open the mean file {name}: {why_not_opened(error)}.") from None
     found = describe_content(content[:4096]) or _array_kind(content)
     if not content or found:
         raise FileFormatError(f"The mean file {name} is {found or 'empty'}; it should be a .binaryproto (a BlobProto).")

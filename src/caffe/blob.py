@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import operator
 import weakref
 from collections.abc import Iterable, Sequence
 
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 
 from . import device
+from .arguments import integer
 from .errors import NetError
 
 MAX_AXES = 32
@@ -261,7 +261,7 @@ class Blob:
         """
         if kwargs:
             raise RuntimeError("Blob.reshape takes no kwargs")
-        new = tuple(operator.index(d) for d in dims)
+        new = tuple(integer(d, "Each extent of Blob.reshape(*shape)") for d in dims)
         if new == self.dims and dims:
             return
         if len(new) > MAX_AXES:
@@ -269,7 +269,7 @@ class Blob:
         if any(d < 0 for d in new):
             raise NetError(f"A blob cannot have a negative extent: {_times(new)}.")
         count = math.prod(new)
-        if max(count, *new, 0) > MAX_COUNT:
+        if math.prod(d for d in new if d) > MAX_COUNT:  # a zero does not excuse the others: no tensor can have them
             raise NetError(f"A blob of {_times(new)} is beyond Caffe's limit of {MAX_COUNT} values.")
         self.dims = new
         self._data.fit(count)

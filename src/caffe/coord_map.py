@@ -111,8 +111,11 @@ def coord_map_from_to(top_from: Top, top_to: Top) -> CoordMap:
     """The map that takes coordinates of ``top_from`` to those of ``top_to``.
 
     It goes by way of the nearest blob that both stem from. Raises RuntimeError if no such blob is reached
-    through layers that have a map.
+    through layers that have a map, TypeError for what is no Top.
     """
+    for top in (top_from, top_to):
+        if not isinstance(top, Top):
+            raise TypeError(f"A coordinate map goes from a Top to a Top, made by L.<Type>(...); {top!r} is none.")
     for pass_through in (PASS_THROUGH_LAYERS, [*PASS_THROUGH_LAYERS, *_ALSO_PASS_THROUGH]):
         from_maps = _maps_from_ancestors(top_from, pass_through)
         to_maps = _maps_from_ancestors(top_to, pass_through)

@@ -21,6 +21,7 @@ from typing import Any
 
 import lmdb
 
+from . import lmdb_pages
 from .errors import CaffeError, FileFormatError
 
 BACKENDS = ("lmdb", "leveldb")
@@ -83,13 +84,23 @@ class _Lmdb(Database):
     def __init__(self, source: str) -> None:
         environment = self._share(_take(source, "lmdb", _open_lmdb))
         with _explained(source):
-            self._cursor = environment.begin().cursor()
-            super().__init__(source, environment.stat()["entries"] or None)
+            transaction = environment.begin()
+            self._cursor = transaction.cursor()
+            found = environment.stat()
+            self._as_of = found["psize"], environment.info()["last_pgno"] + 1, transaction.id()
+            super().__init__(source, found["entries"] or None)
+        self._leaves: Iterator[int] = iter(())
+        self._sound = 0  # how many records, from the cursor's on, are in a page that was checked
 
     def _first(self) -> bool:
+        self._leaves = lmdb_pages.leaves(os.path.join(self.source, _CONTENT["lmdb"]), *self._as_of)
+        self._sound = next(self._leaves, 0)
         return bool(self._cursor.first())
 
     def _next(self) -> bool:
+        self._sound -= 1
+        if self._sound <= 0:
+            self._sound = next(self._leaves, 0)
         return bool(self._cursor.next())
 
     def _item(self) -> tuple[bytes, bytes]:

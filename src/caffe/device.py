@@ -9,6 +9,7 @@ import threading
 
 import torch
 
+from .arguments import integer
 from .errors import CaffeError
 
 CPU = torch.device("cpu")
@@ -47,10 +48,11 @@ def set_mode_gpu() -> None:
 def set_device(device_id: int) -> None:
     """Choose the GPU, by CUDA index, for set_mode_gpu; a thread already in GPU mode moves to it.
 
-    Raises CaffeError if there is no such device.
+    Raises TypeError for what is no integer, CaffeError if there is no such device.
     """
-    _require_cuda(device_id)
-    _mode.index = int(device_id)
+    index = integer(device_id, "set_device's device_id")
+    _require_cuda(index)
+    _mode.index = index
     torch.cuda.set_device(_mode.index)
     if _mode.current.type == "cuda":
         _mode.current = torch.device("cuda", _mode.index)

@@ -160,7 +160,9 @@ def draw_net_to_file(
 
 
 def _today(net: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
-    """Return a net in today's fields; the one given stays as it is."""
+    """Return a net in today's fields; the one given stays as it is. Raises TypeError for what is no NetParameter."""
+    if getattr(getattr(net, "DESCRIPTOR", None), "name", None) != "NetParameter":
+        raise TypeError(f"draw takes a NetParameter, as prototxt.read_net or NetSpec.to_proto give one, not {net!r}.")
     if not (net.layers or net.input):
         return net
     upgraded = caffe_pb2.NetParameter()

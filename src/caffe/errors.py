@@ -32,3 +32,8 @@ class SolverError(CaffeError):
 
 class NonFiniteError(CaffeError):
     """A loss or parameter that is no longer finite; the text names the iteration and the layer."""
+
+
+def why_not_opened(error: OSError | ValueError) -> str:
+    """Return the system's reason why a file could not be opened; a ValueError is a zero byte in its path."""
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)

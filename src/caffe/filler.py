@@ -50,18 +50,20 @@ def uniform(values: Tensor, param: caffe_pb2.FillerParameter) -> Tensor:
     """Fill from the uniform distribution between `min` and `max`."""
     if param.min > param.max:
         raise NetError(f"The uniform filler's min {param.min} is above its max {param.max}.")
+    if not param.max - param.min <= torch.finfo(values.dtype).max:
+        raise NetError(f"The uniform filler's min {param.min} and max {param.max} span no range of finite numbers.")
     return values.uniform_(param.min, param.max, generator=_random())
 
 
 def gaussian(values: Tensor, param: caffe_pb2.FillerParameter) -> Tensor:
     """Fill from the normal distribution; `sparse` keeps that many inputs an output on average, the rest zero."""
-    if param.std < 0:
+    if not param.std >= 0:
         raise NetError(f"The gaussian filler's std is {param.std}; it must be 0 or more.")
     values.normal_(param.mean, param.std, generator=_random())
     if param.sparse >= 0:
         if values.ndim < 1:
             raise NetError("A sparse gaussian filler needs a blob of one axis or more.")
-        kept = min(1.0, param.sparse / values.shape[0])
+        kept = min(1.0, param.sparse / max(1, values.shape[0]))
         values *= torch.empty_like(values).bernoulli_(kept, generator=_random())
     return values
 

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 
+from .arguments import integer
 from .world import root_solver
 
 _VARIABLE = "GLOG_minloglevel"
@@ -117,7 +118,7 @@ def init_log(level: int | None = None, stderr: bool = True) -> None:
     the program added to the logger "caffe").
     """
     if level is not None:
-        _level.choose(int(level))
+        _level.choose(integer(level, "init_log's level"))
     _handler.everything = bool(stderr)
 
 

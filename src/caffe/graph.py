@@ -299,7 +299,7 @@ def _make_python_layer(param: caffe_pb2.LayerParameter) -> Layer:
             f"Layer '{param.name}': its python_param names module '{setting.module}', which is not found on "
             "sys.path. Put its folder on PYTHONPATH."
         ) from error
-    except ValueError as error:
+    except (TypeError, ValueError) as error:  # TypeError: a relative name, which no package here can lead
         raise ImportError(f"Layer '{param.name}': python_param needs a module ({error}).") from error
     cls = getattr(module, setting.layer, None)
     if cls is None:
@@ -316,8 +316,8 @@ def _make_python_layer(param: caffe_pb2.LayerParameter) -> Layer:
 def _load_stored_blobs(layer: Layer, param: caffe_pb2.LayerParameter) -> None:
     """Start from the blobs that a LayerParameter carries, if it does (layer.hpp's constructor)."""
     if param.blobs:
-        for proto in param.blobs:
-            stored = blob_from_proto(proto)
+        for index, proto in enumerate(param.blobs):
+            stored = blob_from_proto(proto, f"Layer '{param.name}' ({param.type}): blob {index} of the prototxt")
             layer.blobs.add_blob(*stored.shape)
             layer.blobs[-1].data[...] = stored.data
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .errors import CaffeError, FileFormatError
+from .errors import CaffeError, FileFormatError, why_not_opened
 
 # What OpenCV reads. Pillow knows more, of which some start programs (EPS) or reach for other files.
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "PPM", "TIFF", "WEBP", "GIF", "JPEG2000", "SUN")
@@ -32,9 +32,8 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read()
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise CaffeError(f"Could not load {os.fspath(path)}: {reason}.") from None
+    except (OSError, ValueError) as error:
+        raise CaffeError(f"Could not load {os.fspath(path)}: {why_not_opened(error)}.") from None
 
 
 def read(path: str | os.PathLike[str], color: bool | None = True) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from .errors import CaffeError, FileFormatError
+from .errors import CaffeError, FileFormatError, why_not_opened
 
 _LABELS = range(-(2**31), 2**31)  # a Datum's label is an int32
 
@@ -29,8 +29,8 @@ def read_list(path: str | os.PathLike[str]) -> list[tuple[str, int]]:
                         "label."
                     )
                 pairs.append((words[0].lstrip(), int(words[1])))
-    except OSError as error:
-        raise CaffeError(f"Could not open the image list {name}: {error.strerror}.") from None
+    except (OSError, ValueError) as error:
+        raise CaffeError(f"Could not open the image list {name}: {why_not_opened(error)}.") from None
     if not pairs:
         raise FileFormatError(f"The image list {name} is empty.")
     return pairs

@@ -173,6 +173,8 @@ class Transformer:
         self.__check_input(in_)
         if len(order) != len(self.inputs[in_]) - 1:
             raise Exception("Transpose order needs to have the same number of dimensions as the input.")
+        if sorted(order) != list(range(len(order))):
+            raise ValueError(f"{order} is no order of {len(order)} axes, which are counted from 0.")
         self.transpose[in_] = order
 
     def set_channel_swap(self, in_: str, order: Sequence[int]) -> None:
@@ -180,12 +182,14 @@ class Transformer:
         self.__check_input(in_)
         if len(order) != self.inputs[in_][1]:
             raise Exception("Channel swap needs to have the same number of dimensions as the input channels.")
+        if not all(0 <= channel < len(order) for channel in order):
+            raise ValueError(f"{order} names channels that are not there; they are 0 to {len(order) - 1}.")
         self.channel_swap[in_] = order
 
     def set_raw_scale(self, in_: str, scale: float) -> None:
         """Set what an image is multiplied with before the mean is subtracted: 255 where a net wants 0..255."""
         self.__check_input(in_)
-        self.raw_scale[in_] = scale
+        self.raw_scale[in_] = _number(scale, "raw_scale")
 
     def set_mean(self, in_: str, mean: np.ndarray) -> None:
         """Set what is subtracted: K values, or an image K x H x W or H x W, resized to the input's size.
@@ -213,7 +217,14 @@ class Transformer:
     def set_input_scale(self, in_: str, scale: float) -> None:
         """Set what the input is multiplied with last, after the mean is subtracted."""
         self.__check_input(in_)
-        self.input_scale[in_] = scale
+        self.input_scale[in_] = _number(scale, "input_scale")
+
+
+def _number(value: Any, what: str) -> Any:
+    """Return a number, or an array of numbers, as it is. Raises TypeError for anything else."""
+    if np.asarray(value).dtype.kind not in "biuf":
+        raise TypeError(f"{what} is a number, not {value!r}.")
+    return value
 
 
 # Images
@@ -223,8 +234,11 @@ def load_image(filename: str | os.PathLike[str] | IO[bytes], color: bool = True)
     """Read an image file as float32 in [0, 1]: H x W x 3 in RGB, or without `color` H x W x 1 in grey.
 
     Palettes are looked up, alpha is left out, and the camera's orientation (EXIF) is not applied, as in pycaffe.
-    Raises OSError if the file is missing or may not be read, FileFormatError if it is no image or a damaged one.
+    Raises OSError if the file is missing or may not be read, FileFormatError if it is no image or a damaged one,
+    TypeError for what is neither a path nor an open file.
     """
+    if not isinstance(filename, (str, os.PathLike)) and not hasattr(filename, "read"):
+        raise TypeError(f"load_image takes a path or a file that is open for reading, not {filename!r}.")
     name = os.fspath(filename) if isinstance(filename, (str, os.PathLike)) else getattr(filename, "name", "The image")
     pixels, full_scale = _pixels(_opened(filename, str(name)))
     if pixels.ndim == 2:

@@ -162,6 +162,13 @@ class TensorLayer(Layer):
         """Make the error that names this layer: `raise self.fail("...")`."""
         return NetError(f"Layer '{self.name}' ({self.type}): {what}")
 
+    def axis_of(self, shape: Shape, axis: int) -> int:
+        """Return an axis of a bottom, as settings give it, counted from the front. Raises NetError if it has none."""
+        found = canonical_axis(axis, len(shape))
+        if found is None:
+            raise self.fail(f"axis {axis} is not an axis of its bottom, {describe([shape])}.")
+        return found
+
     # What the net calls
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -192,6 +199,11 @@ class TensorLayer(Layer):
             self._top_shapes = self.top_shapes(shapes)
             self._shapes = shapes
             for blob, shape in zip(top, self._top_shapes, strict=True):
+                if shape != blob.dims and any(blob is b for b in bottom):
+                    raise self.fail(
+                        f"it makes {describe([shape])} of {describe([blob])}, so it cannot work in place; give its top "
+                        "a name of its own."
+                    )
                 blob.reshape(*shape)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -234,6 +246,25 @@ class TensorLayer(Layer):
             if grad is not None:
                 blob.set_diff(_owned(grad, lent))
 
+    def check_shapes(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Refuse a backward pass over blobs that were reshaped since the last reshape or forward."""
+        if bottom and self._shapes is not None:
+            if [b.dims for b in bottom] != self._shapes or self._tops_moved(top):
+                raise self.fail(
+                    f"its bottoms were {describe(self._shapes)} and its tops {describe(self._top_shapes)} when last "
+                    f"shaped; now they are {describe(bottom)} and {describe(top)}. Run forward before backward."
+                )
+            if self._input is not None:
+                self.check_kept(self._input, bottom[0].dims)
+
+    def check_kept(self, kept: Tensor, dims: Shape) -> None:
+        """Refuse a backward pass that needs what forward kept, if that is of another shape than the blob now."""
+        if kept.shape != dims:
+            raise self.fail(
+                f"what the last forward kept for the gradient is {describe([kept.shape])}; the blob has been reshaped "
+                f"to {describe([dims])} since. Run forward before backward."
+            )
+
     def _tops_moved(self, top: Sequence[Blob]) -> bool:
         return any(t.dims != s for t, s in zip(top, self._top_shapes, strict=True))
 
@@ -267,7 +298,7 @@ class LossLayer(TensorLayer):
 
     def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
         """Return a scalar, once prediction and label agree in number (loss_layer.cpp)."""
-        if shapes[0][:1] != shapes[1][:1]:
+        if shapes[0][:1] != shapes[1][:1] or not shapes[0]:
             raise self.fail(f"the data and label should have the same first dimension, not {describe(shapes)}.")
         return [()]
 

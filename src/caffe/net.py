@@ -6,12 +6,13 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
 
-from . import debug_info, device, glog, schema, snapshot
+from . import arguments, debug_info, device, glog, schema, snapshot
+from .arguments import FilePath
 from .blob import Blob, BlobVec, DtypeVec, IntVec, StringVec, describe
 from .errors import NetError
 from .graph import Graph, LearnableParam, Node, explained
@@ -34,8 +35,27 @@ class Net:
     Raises RuntimeError if a file cannot be opened, and its subclass CaffeError for what cannot be built or read.
     """
 
-    def __init__(self, network_file: str, *args: Any, **kwargs: Any) -> None:
-        phase, level, stages, weights = _constructor_arguments(*args, **kwargs)
+    @overload
+    def __init__(
+        self,
+        network_file: FilePath,
+        phase: int,
+        level: int = 0,
+        stages: Sequence[str] | None = None,
+        weights: FilePath | None = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(self, network_file: FilePath, weights: FilePath, phase: int) -> None: ...
+
+    def __init__(self, network_file: FilePath, *args: Any, **kwargs: Any) -> None:
+        phase, level, stages, weights = arguments.net_arguments(*args, **kwargs)
+        if args and isinstance(args[0], (str, os.PathLike)):
+            glog.warning(
+                'DEPRECATION WARNING - deprecated use of Python interface. Use this instead (with the named "weights" '
+                f"parameter): Net('...', {phase}, weights='{weights}')",
+                "_caffe.cpp:143",
+            )
         param = read_net(os.fspath(network_file))
         param.state.phase = phase
         param.state.level = level
@@ -68,6 +88,13 @@ class Net:
         self._after_forward: list[Hook] = []
         self._before_backward: list[Hook] = []
         self._after_backward: list[Hook] = []
+
+    def __reduce__(self) -> Any:
+        """Refuse to be pickled or copied, as pycaffe's nets do."""
+        raise TypeError(
+            "A net cannot be pickled or copied. Send its prototxt and weights (net.save), and build it again; "
+            "net.share_with(other) makes two nets use one set of weights."
+        )
 
     # What the net is made of
 
@@ -149,7 +176,7 @@ class Net:
         kwargs are arrays for the net's inputs, all of them or none. Returns the outputs, or the tops of `end`,
         and the `blobs` named, as live views that the next forward overwrites.
         """
-        extra = list(blobs or [])
+        extra = arguments.names(blobs or [], "forward's blobs")
         first = self._index(start) if start is not None else 0
         if end is not None:
             last = self._index(end)
@@ -164,7 +191,7 @@ class Net:
                 blob = self.blobs[name]
                 if np.shape(values)[:1] != blob.dims[:1]:
                     raise Exception("Input is not batch sized")
-                blob.data[...] = values
+                _write(blob.data, values, f"Input '{name}'")
         self._forward(first, last)
         return {name: self.blobs[name].data for name in dict.fromkeys(wanted)}
 
@@ -182,7 +209,8 @@ class Net:
             node = self._nodes[i]
             layer = node.layer
             if node.ahead is not None:
-                node.ahead.forward(node.top)
+                with explained(node.name, layer.type, node.bottom):
+                    node.ahead.forward(node.top)
             elif isinstance(layer, TensorLayer):
                 with explained(node.name, layer.type, node.bottom), torch.no_grad():
                     layer.reshape(node.bottom, node.top)
@@ -230,7 +258,7 @@ class Net:
         kwargs are diffs of the net's outputs, all of them or none. Returns the diffs of the inputs, or of the
         bottoms of `end`, and the `diffs` named. Parameter diffs are added to; see clear_param_diffs.
         """
-        extra = list(diffs or [])
+        extra = arguments.names(diffs or [], "backward's diffs")
         first = self._index(start) if start is not None else len(self._nodes) - 1
         if end is not None:
             last = self._index(end)
@@ -245,7 +273,7 @@ class Net:
                 blob = self.blobs[name]
                 if np.shape(values)[:1] != blob.dims[:1]:
                     raise Exception("Diff is not batch sized")
-                blob.diff[...] = values
+                _write(blob.diff, values, f"The diff of output '{name}'")
         self._backward(first, last)
         return {name: self.blobs[name].diff for name in dict.fromkeys(wanted)}
 
@@ -266,6 +294,7 @@ class Net:
                 layer = node.layer
                 if isinstance(layer, TensorLayer):
                     with explained(node.name, layer.type, node.bottom), torch.no_grad():
+                        layer.check_shapes(node.bottom, node.top)
                         layer.backward(node.top, node.bottom_need_backward, node.bottom)
                 else:
                     layer.backward(node.top, node.bottom_need_backward, node.bottom)
@@ -295,7 +324,7 @@ class Net:
 
         Raises RuntimeError if the first layer is of another type.
         """
-        if labels.ndim == 1:
+        if isinstance(labels, np.ndarray) and labels.ndim == 1:
             labels = np.ascontiguousarray(labels[:, np.newaxis, np.newaxis, np.newaxis])
         self._set_input_arrays(data, labels)
 
@@ -308,7 +337,12 @@ class Net:
     # Batches
 
     def forward_all(self, blobs: Sequence[str] | None = None, **kwargs: np.ndarray) -> Arrays:
-        """Run forward over more items than fit in a batch and return copies of the outputs, one row an item."""
+        """Run forward over more items than fit in a batch and return copies of the outputs, one row an item.
+
+        kwargs are arrays for the net's inputs, all of them, of as many items each.
+        """
+        if not kwargs or set(kwargs) != set(self.inputs):
+            raise Exception("Input blob arguments do not match net inputs.")
         collected: dict[str, list[np.ndarray]] = {name: [] for name in {*self.outputs, *(blobs or [])}}
         for batch in self._batch(kwargs):
             for name, values in self.forward(blobs, **batch).items():  # type: ignore[arg-type]
@@ -318,7 +352,12 @@ class Net:
     def forward_backward_all(
         self, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None, **kwargs: np.ndarray
     ) -> tuple[Arrays, Arrays]:
-        """Run forward and backward over more items than fit in a batch; return copies of outputs and diffs."""
+        """Run forward and backward over more items than fit in a batch; return copies of outputs and diffs.
+
+        kwargs are arrays for the net's inputs, and diffs of its outputs: all or none of either.
+        """
+        if not kwargs or not set(kwargs) <= {*self.inputs, *self.outputs}:
+            raise Exception("Input blob arguments do not match net inputs.")
         all_outs: dict[str, list[np.ndarray]] = {n: [] for n in {*self.outputs, *(blobs or [])}}
         all_diffs: dict[str, list[np.ndarray]] = {n: [] for n in {*self.inputs, *(diffs or [])}}
         forward_batches = self._batch({n: kwargs[n] for n in self.inputs if n in kwargs})
@@ -347,7 +386,7 @@ class Net:
 
     # Weights
 
-    def copy_from(self, path: str) -> None:
+    def copy_from(self, path: FilePath) -> None:
         """Take the weights that `path` (.caffemodel, or HDF5 by content) has for layers of the same names.
 
         Layers of the file that the net lacks are passed over; layers of the net that the file lacks keep theirs.
@@ -375,7 +414,7 @@ class Net:
                 blob.set_data(_on_device(source.data, blob.dims))
         self.refresh_views()
 
-    def load_hdf5(self, path: str) -> None:
+    def load_hdf5(self, path: FilePath) -> None:
         """Take weights from an HDF5 file that save_hdf5 or Caffe wrote."""
         self.copy_from(path)
 
@@ -384,6 +423,8 @@ class Net:
 
         Raises NetError on a different number or shape of blobs.
         """
+        if not isinstance(other, Net):
+            raise TypeError(f"share_with takes the Net whose weights are to be used, not {other!r}.")
         targets = {node.name: node.layer for node in reversed(self._nodes)}  # the first of a name
         for node in other._nodes:
             layer = targets.get(node.name)
@@ -398,11 +439,11 @@ class Net:
                     )
                 blob.share_data(source)
 
-    def save(self, path: str) -> None:
+    def save(self, path: FilePath) -> None:
         """Write the weights as a binary .caffemodel, whole or not at all."""
         snapshot.write_weights(os.fspath(path), self.name, self.stored_layers())
 
-    def save_hdf5(self, path: str) -> None:
+    def save_hdf5(self, path: FilePath) -> None:
         """Write the weights as HDF5: data/<layer>/<index>; a shared parameter once, under its owner."""
         snapshot.write_weights(os.fspath(path), self.name, self.stored_layers(hdf5=True), hdf5=True)
 
@@ -436,19 +477,19 @@ class Net:
 
     def before_forward(self, hook: Hook) -> None:
         """Call `hook(layer_index)` before each layer's forward."""
-        self._before_forward.append(hook)
+        self._before_forward.append(arguments.function(hook, "A function of a layer's index"))
 
     def after_forward(self, hook: Hook) -> None:
         """Call `hook(layer_index)` after each layer's forward."""
-        self._after_forward.append(hook)
+        self._after_forward.append(arguments.function(hook, "A function of a layer's index"))
 
     def before_backward(self, hook: Hook) -> None:
         """Call `hook(layer_index)` before each layer's backward."""
-        self._before_backward.append(hook)
+        self._before_backward.append(arguments.function(hook, "A function of a layer's index"))
 
     def after_backward(self, hook: Hook) -> None:
         """Call `hook(layer_index)` after each layer's backward."""
-        self._after_backward.append(hook)
+        self._after_backward.append(arguments.function(hook, "A function of a layer's index"))
 
     def _check_range(self, first: int, last: int) -> None:
         if first < 0 or last >= len(self._nodes):
@@ -465,38 +506,12 @@ class Net:
             )
 
 
-def _constructor_arguments(
-    *args: Any,
-    phase: int | None = None,
-    level: int = 0,
-    stages: Any = None,
-    weights: Any = None,
-    **unknown: Any,
-) -> tuple[int, int, list[str], str | None]:
-    """Sort out Net's two forms: (phase, level, stages, weights), and the old (weights, phase)."""
-    if unknown:
-        raise TypeError(f"Net() takes phase, level, stages and weights; {', '.join(unknown)} is not known.")
-    if args and isinstance(args[0], (str, os.PathLike)):
-        weights, *args = args  # type: ignore[assignment]
-        glog.warning(
-            'DEPRECATION WARNING - deprecated use of Python interface. Use this instead (with the named "weights" '
-            f"parameter): Net('...', {args[0] if args else phase}, weights='{weights}')",
-            "_caffe.cpp:143",
-        )
-    values = dict(zip(("phase", "level", "stages", "weights"), args, strict=False))
-    phase = values.get("phase", phase)
-    if phase not in (caffe_pb2.TRAIN, caffe_pb2.TEST):
-        raise TypeError(f"Net() needs a phase, caffe.TRAIN or caffe.TEST, not {phase!r}.")
-    weights = values.get("weights", weights)
-    stages = values.get("stages", stages) or []
-    if isinstance(stages, str):
-        raise TypeError(f"stages is a list of strings, not the string {stages!r}.")
-    return (
-        int(phase),
-        int(values.get("level", level)),
-        list(stages),
-        None if weights is None else os.fspath(weights),
-    )
+def _write(array: np.ndarray, values: Any, what: str) -> None:
+    """Copy a program's values into a blob's. Raises numpy's ValueError, with the blob's name in front."""
+    try:
+        array[...] = values
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}. Reshape the blob first, or the values.") from None
 
 
 def _fits(blob: Blob, source: snapshot.StoredBlob) -> bool:

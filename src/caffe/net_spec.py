@@ -61,6 +61,9 @@ def _param_names(generation: int) -> dict[str, str]:
 
 def to_proto(*tops: Top | Function) -> caffe_pb2.NetParameter:
     """The net that computes ``tops``, with names made up from types: Convolution1, ReLU1, Convolution2."""
+    for top in tops:
+        if not isinstance(top, Top | Function):
+            raise TypeError(f"to_proto takes Tops made by L.<Type>(...), not {top!r}")
     return _net_of(tops, names={})
 
 
@@ -118,7 +121,7 @@ class Function:
     """A layer to be: its type, the tops that it reads, and its parameters as given.
 
     ``params`` may hold ``ntop`` (how many tops it makes, 1) and ``in_place`` (its tops are its bottoms); the
-    rest are the layer's fields. Raises TypeError if an input is not a Top.
+    rest are the layer's fields. Raises TypeError if an input is not a Top, or ``ntop`` is no number of them.
     """
 
     def __init__(self, type_name: str, inputs: Iterable[Top], params: dict[str, Any]) -> None:
@@ -129,6 +132,8 @@ class Function:
                 raise TypeError(f"{type_name} input {i} is not a Top (type is {type(bottom)})")
         self.params = params
         self.ntop: int = params.pop("ntop", 1)
+        if not isinstance(self.ntop, int) or self.ntop < 0:
+            raise TypeError(f"{type_name}: ntop is how many tops the layer makes, 0 or more, not {self.ntop!r}")
         self.in_place: bool = params.pop("in_place", False)
         self.tops = tuple(Top(self, n) for n in range(self.ntop))
 

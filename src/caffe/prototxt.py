@@ -17,7 +17,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from . import schema, upgrade
-from .errors import NetError, PrototxtError, SolverError
+from .errors import NetError, PrototxtError, SolverError, why_not_opened
 from .proto import caffe_pb2
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
@@ -132,8 +132,8 @@ def _read_text(path: PathLike, kind: str) -> str:
                 found = _other_kind(content)
     except FileNotFoundError:
         raise _error(f"Could not open file {name}", name, bare=True) from None
-    except OSError as error:
-        raise _error(f"Could not open file {name}: {error.strerror}.", name, bare=True) from None
+    except (OSError, ValueError) as error:
+        raise _error(f"Could not open file {name}: {why_not_opened(error)}.", name, bare=True) from None
     if found:
         raise _error(f"{name} is {found}; a {kind}'s prototxt is a text file.", name, bare=True)
     text = _decode(content, name)

@@ -1,6 +1,7 @@
 """The names that programs import from caffe.pycaffe."""
 
 from .net import Net
+from .parallel import NCCL
 from .solver import (
     AdaDeltaSolver,
     AdaGradSolver,
@@ -10,8 +11,10 @@ from .solver import (
     SGDSolver,
     get_solver,
 )
+from .timing import Timer
 
 __all__ = [
+    "NCCL",
     "AdaDeltaSolver",
     "AdaGradSolver",
     "AdamSolver",
@@ -19,5 +22,6 @@ __all__ = [
     "Net",
     "RMSPropSolver",
     "SGDSolver",
+    "Timer",
     "get_solver",
 ]

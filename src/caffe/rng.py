@@ -10,6 +10,8 @@ import secrets
 import torch
 
 from . import device
+from .arguments import integer
+from .errors import CaffeError
 
 _generators: dict[torch.device, torch.Generator] = {}
 _seed: int | None = None
@@ -19,11 +21,12 @@ _shared_seed: int | None = None
 def set_random_seed(seed: int, shared: int | None = None) -> None:
     """Seed every device's generator; the same seed draws the same numbers again on the same device.
 
-    `shared` is the seed of what all the solvers that train together draw alike (default: `seed`).
+    `shared` is the seed of what all the solvers that train together draw alike (default: `seed`). Raises TypeError for
+    a seed that is no integer.
     """
     global _seed, _shared_seed
-    _seed = int(seed)
-    _shared_seed = _seed if shared is None else int(shared)
+    _seed = integer(seed, "set_random_seed's seed")
+    _shared_seed = _seed if shared is None else integer(shared, "set_random_seed's shared seed")
     for generator in _generators.values():
         generator.manual_seed(_seed)
 
@@ -58,8 +61,14 @@ def get_state() -> dict[str, torch.Tensor]:
 
 
 def set_state(states: dict[str, torch.Tensor]) -> None:
-    """Put generators back to what get_state returned; devices that are missing here are left out."""
+    """Put generators back to what get_state returned; devices that are missing here are left out.
+
+    Raises CaffeError for what is no generator's state.
+    """
     for name, state in states.items():
-        where = torch.device(name)
-        if where.type == "cpu" or torch.cuda.is_available():
-            generator(where).set_state(state)
+        try:
+            where = torch.device(name)
+            if where.type == "cpu" or torch.cuda.is_available():
+                generator(where).set_state(state)
+        except (RuntimeError, TypeError) as error:
+            raise CaffeError(f"The random state for '{name[:50]}' cannot be used: {error}") from error

@@ -20,7 +20,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from .errors import CaffeError, FileFormatError
+from .errors import CaffeError, FileFormatError, why_not_opened
 from .proto import caffe_pb2
 from .prototxt import PathLike, describe_content
 from .upgrade import upgrade_net
@@ -177,8 +177,8 @@ def _checked(path: PathLike, wanted: str) -> str:
             start = file.read(4096)
     except FileNotFoundError:
         raise CaffeError(f"Could not open file {name}") from None
-    except OSError as error:
-        raise CaffeError(f"Could not open file {name}: {error.strerror}.") from None
+    except (OSError, ValueError) as error:
+        raise CaffeError(f"Could not open file {name}: {why_not_opened(error)}.") from None
     if not start:
         raise FileFormatError(f"{name} is empty (0 bytes), so it is not {wanted}. Download or copy it again.")
     found = describe_content(start) or _text_kind(start)

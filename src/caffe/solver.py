@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 
-from . import glog, resume, rng, update_rules
+from . import arguments, glog, resume, rng, update_rules
 from .blob import describe
 from .errors import NonFiniteError, SolverError
 from .finite import describe_first_not_finite, is_finite
@@ -118,12 +118,17 @@ class Solver:
         """Have two functions called in every iteration: on_start() and on_gradients_ready().
 
         They are called before the forward pass, and between the backward pass and the update. Given as two
-        functions, or as one object with methods of those names.
+        functions, or as one object with methods of those names. Raises TypeError for anything else.
         """
-        if len(callback) == 1:
-            callback = (callback[0].on_start, callback[0].on_gradients_ready)
-        on_start, on_gradients_ready = callback
-        self._callbacks.append(_Callback(on_start, on_gradients_ready))
+        given = callback
+        if len(given) == 1:
+            callback = tuple(getattr(given[0], name, None) for name in ("on_start", "on_gradients_ready"))
+        if len(callback) != 2 or not all(callable(function) for function in callback):
+            raise TypeError(
+                "add_callback takes two functions, on_start() and on_gradients_ready(), or one object with methods of "
+                f"those names, not {given!r}."
+            )
+        self._callbacks.append(_Callback(*callback))
 
     def handle_signals(self, sigint_effect: str = "stop", sighup_effect: str = "snapshot") -> Signals:
         """Let Ctrl-C and SIGHUP act on the training: each effect is "stop", "snapshot" or "none".
@@ -139,6 +144,8 @@ class Solver:
 
     def share_weights(self, net: Net) -> None:
         """Let `net` use this solver's weights, layer by layer of the same name, without a copy."""
+        if not isinstance(net, Net):
+            raise TypeError(f"share_weights takes the Net that is to use the weights, not {net!r}.")
         net.share_with(self._net)
 
     # Training
@@ -174,7 +181,7 @@ class Solver:
         over average_loss starts anew with every call.
         """
         p = self._param
-        stop = self._iter + n
+        stop = self._iter + arguments.integer(n, "step's number of iterations")
         self._losses.clear()
         shown, since = self._iter, time.monotonic()
         while self._iter < stop:

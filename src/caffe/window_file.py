@@ -13,7 +13,7 @@ from itertools import islice
 
 import numpy as np
 
-from .errors import CaffeError, FileFormatError
+from .errors import CaffeError, FileFormatError, why_not_opened
 
 _WORDS = 6  # of a window
 _MOST = 2**24  # of a count, class or corner: Caffe keeps them as floats, which are exact up to here
@@ -57,8 +57,8 @@ def read_window_file(path: str | os.PathLike[str], fg_threshold: float, bg_thres
                 rest = boxes[~is_object & (overlap < np.float32(bg_threshold))]
                 rest[:, 1] = 0
                 background.append(rest)
-    except OSError as error:
-        raise CaffeError(f"Could not open the window file {name}: {error.strerror}.") from None
+    except (OSError, ValueError) as error:
+        raise CaffeError(f"Could not open the window file {name}: {why_not_opened(error)}.") from None
     if not images:
         raise FileFormatError(f"The window file {name} is empty.")
     return WindowFile(images, np.concatenate(foreground), np.concatenate(background))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .arguments import integer
 from .errors import SolverError
 
 _count = 1
@@ -17,7 +18,7 @@ def solver_count() -> int:
 def set_solver_count(count: int) -> None:
     """Tell how many solvers train together."""
     global _count
-    if count < 1:
+    if integer(count, "set_solver_count's count") < 1:
         raise SolverError(f"A solver count of {count} was given; it is 1 or more.")
     _count = int(count)
 
@@ -30,7 +31,7 @@ def solver_rank() -> int:
 def set_solver_rank(rank: int) -> None:
     """Tell this process's rank."""
     global _rank
-    if rank < 0:
+    if integer(rank, "set_solver_rank's rank") < 0:
         raise SolverError(f"A solver rank of {rank} was given; it is 0 or more.")
     _rank = int(rank)
 

@@ -3,17 +3,19 @@
 Each test names what BVLC Caffe's Python interface does (python/caffe/_caffe.cpp, pycaffe.py, net.cpp, blob.cpp).
 """
 
+import ctypes
 import importlib
 import sys
 import threading
 
 import numpy as np
 import pytest
+import torch
 
 import caffe
 import caffe._caffe
 import caffe.pycaffe
-from caffe import _caffe, device, snapshot
+from caffe import _caffe, device, rng, snapshot
 from caffe.proto import caffe_pb2
 
 CONV = 'convolution_param { num_output: 2 kernel_size: 3 weight_filler { type: "gaussian" std: 0.1 } }'
@@ -49,10 +51,19 @@ def net(write):
 
 # Module names
 
+CAFFES_TYPES = """
+AbsVal Accuracy ArgMax BNLL BatchNorm BatchReindex Bias Clip Concat ContrastiveLoss Convolution Crop Data Deconvolution
+Dropout DummyData ELU Eltwise Embed EuclideanLoss Exp Filter Flatten HDF5Data HDF5Output HingeLoss Im2col ImageData
+InfogainLoss InnerProduct Input LRN LSTM LSTMUnit Log MVN MemoryData MultinomialLogisticLoss PReLU Parameter Pooling
+Power Python RNN ReLU Reduction Reshape SPP Scale Sigmoid SigmoidCrossEntropyLoss Silence Slice Softmax SoftmaxWithLoss
+Split Swish TanH Threshold Tile WindowData
+"""
+
 
 def test_the_package_has_pycaffes_names():
     names = {
         *("AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "Layer", "NesterovSolver", "Net", "NetSpec"),
+        *("Classifier", "Detector", "NCCL", "Timer", "classifier", "detector", "io"),
         *("RMSPropSolver", "SGDSolver", "TEST", "TRAIN", "get_solver", "has_nccl", "init_log", "layer_type_list"),
         *("layers", "log", "params", "set_device", "set_mode_cpu", "set_mode_gpu", "set_multiprocess"),
         *("set_random_seed", "set_solver_count", "set_solver_rank", "solver_count", "solver_rank", "to_proto"),
@@ -67,36 +78,81 @@ def test_the_package_has_pycaffes_names():
 def test_the_compiled_modules_names_are_importable():
     names = {
         *("Blob", "BlobVec", "BoolVec", "DtypeVec", "IntVec", "LayerParameter", "LayerVec", "NetVec", "RawBlobVec"),
-        *("Layer", "Net", "Solver", "SolverParameter", "StringVec"),
+        *("Layer", "NCCL", "Net", "Solver", "SolverParameter", "StringVec", "Timer"),
         *("get_solver", "has_nccl", "init_log", "layer_type_list", "log", "set_device", "set_mode_cpu"),
         *("set_mode_gpu", "set_multiprocess", "set_random_seed", "set_solver_count", "set_solver_rank"),
         *("solver_count", "solver_rank"),
     }
     assert names <= set(dir(caffe._caffe)) and names <= set(caffe._caffe.__all__)
-    assert caffe.pycaffe.Net is caffe.Net is _caffe.Net and caffe.pycaffe.SGDSolver is caffe.SGDSolver
+    solvers = ("SGDSolver", "NesterovSolver", "AdaGradSolver", "RMSPropSolver", "AdaDeltaSolver", "AdamSolver")
+    for name in ("Net", "NCCL", "Timer", *solvers):
+        assert getattr(caffe, name) is getattr(_caffe, name) is getattr(caffe.pycaffe, name), name
+    assert _caffe.__version__ == caffe.__version__
 
 
-def test_nccl_is_not_here_and_there_is_one_solver_of_rank_0():
-    assert caffe.has_nccl() is False
+def test_there_is_one_solver_of_rank_0_unless_told_otherwise():
     assert caffe.solver_count() == 1 and caffe.solver_rank() == 0
+    try:
+        caffe.set_solver_count(3)
+        caffe.set_solver_rank(2)
+        assert caffe.solver_count() == 3 and caffe.solver_rank() == 2
+    finally:
+        caffe.set_solver_rank(0)
+        caffe.set_solver_count(1)
+
+
+@pytest.mark.skipif(not caffe.has_nccl(), reason="PyTorch without torch.distributed")
+def test_an_id_for_the_solvers_of_a_training_is_bytes():
+    assert isinstance(caffe.NCCL.new_uid(), bytes)
 
 
 def test_layer_types_are_listed_sorted_python_among_them():
     types = caffe.layer_type_list()
     assert isinstance(types, _caffe.StringVec) and list(types) == sorted(set(types))
-    assert {"Convolution", "Python", "SoftmaxWithLoss", "Input", "Split"} <= set(types)
+    assert set(types) >= set(CAFFES_TYPES.split()) and len(CAFFES_TYPES.split()) == 61
 
 
-def test_a_new_thread_starts_in_cpu_mode_on_device_0():
-    device._mode.index = 3  # as set_device would, on a machine with four GPUs
+@pytest.fixture
+def four_gpus(monkeypatch):
+    """Let PyTorch say that there are four GPUs; nothing is computed on them."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
+    yield
+    caffe.set_device(0)
+    caffe.set_mode_cpu()
+
+
+def test_mode_and_device_are_a_threads_own_and_begin_with_the_cpu(four_gpus):
     seen = []
-    try:
-        thread = threading.Thread(target=lambda: seen.append((device.current().type, device._mode.index)))
-        thread.start()
-        thread.join()
-    finally:
-        device._mode.index = 0
-    assert seen == [("cpu", 0)]
+
+    def look():
+        seen.append(device.current())
+        caffe.set_mode_gpu()
+        seen.append(device.current())
+
+    assert device.current() == torch.device("cpu")
+    caffe.set_device(3)
+    assert device.current() == torch.device("cpu")  # a device chosen is no mode
+    caffe.set_mode_gpu()
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert seen == [torch.device("cpu"), torch.device("cuda", 0)]
+    assert device.current() == torch.device("cuda", 3)
+    caffe.set_device(1)
+    assert device.current() == torch.device("cuda", 1)
+    caffe.set_mode_cpu()
+    assert device.current() == torch.device("cpu")
+
+
+def test_choosing_a_device_leaves_the_seed(four_gpus):
+    drawn = []
+    for choose in (lambda: None, lambda: caffe.set_device(2)):
+        caffe.set_random_seed(5)
+        choose()
+        drawn.append(torch.rand(3, generator=rng.generator(device.CPU)).tolist())
+    assert drawn[0] == drawn[1]
 
 
 def test_a_device_that_is_not_there_raises_where_caffe_aborts():
@@ -120,6 +176,14 @@ def test_a_seed_draws_fillers_and_dropout_again_and_leaves_numpys_generator_alon
     first = drawn()
     assert np.array_equal(first, drawn()) and 0 < first.mean() < 2 and set(np.unique(first)) == {0, 2}
     assert np.array_equal(np.random.get_state()[1], state)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator alone can be told what to keep")
+def test_the_allocator_is_left_alone_if_the_environment_says_so(monkeypatch):
+    monkeypatch.setenv("CAFFE_MALLOC", "system")
+    assert caffe.allocator.keep_freed_memory() is False
+    monkeypatch.delenv("CAFFE_MALLOC")
+    assert caffe.allocator.keep_freed_memory() is hasattr(ctypes.CDLL(None), "mallopt")
 
 
 # Net

@@ -586,3 +586,28 @@ def test_reading_takes_no_more_memory_than_the_values(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert stored.data.tobytes() == values.tobytes()
     assert peak < 1.05 * values.nbytes
+
+
+def test_weights_above_512_mb_are_read(tmp_path: Path) -> None:
+    """From there on BVLC Caffe warns; protobuf's limit once ended there. A hole in the file stands for zeros."""
+    count = (512 << 20) // 4 + 3
+    ends = {0: 1.5, count - 1: -2.5}
+
+    def varint(number: int) -> bytes:
+        return bytes([number & 127 | 128]) + varint(number >> 7) if number > 127 else bytes([number])
+
+    shape = caffe_pb2.BlobProto(shape=caffe_pb2.BlobShape(dim=[count])).SerializeToString()
+    data_start = shape + b"\x2a" + varint(4 * count)  # field 5, packed
+    blob_start = b"\x0a\x01c\x12\x0cInnerProduct" + b"\x3a" + varint(len(data_start) + 4 * count)  # name, type, blobs
+    layer_start = b"\xa2\x06" + varint(len(blob_start) + len(data_start) + 4 * count)  # field 100
+    start = layer_start + blob_start + data_start
+    path = tmp_path / "w.caffemodel"
+    with open(path, "wb") as file:
+        file.write(start)
+        for index, value in ends.items():
+            file.seek(len(start) + 4 * index)
+            file.write(np.float32(value).tobytes())
+    (layer,) = read_weights(path)
+    (stored,) = layer.blobs
+    assert layer.name == "c" and stored is not None and stored.shape == (count,)
+    assert {index: stored.data[index] for index in ends} == ends and np.count_nonzero(stored.data) == 2

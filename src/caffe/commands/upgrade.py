@@ -10,7 +10,7 @@ import re
 import h5py
 
 from .. import glog
-from ..errors import CaffeError, FileFormatError, PrototxtError
+from ..errors import CaffeError, FileFormatError, PrototxtError, why_not_opened
 from ..flags import Flags
 from ..proto import caffe_pb2
 from ..prototxt import parse_text, read_net, read_solver, to_text
@@ -28,8 +28,8 @@ def upgrade(flags: Flags, old: str, new: str) -> None:
     try:
         with open(old, "rb") as file:
             start = file.read(1 << 16)
-    except OSError as error:
-        raise CaffeError(f"Could not open file {old}: {error.strerror}.") from error
+    except (OSError, ValueError) as error:
+        raise CaffeError(f"Could not open file {old}: {why_not_opened(error)}.") from error
     if h5py.is_hdf5(old):
         raise FileFormatError(f"{old} is an HDF5 file, which has had one form only: there is nothing to upgrade.")
     if re.search(rb"[\x00-\x08\x0e-\x1f]", start):

@@ -57,6 +57,7 @@ class Filter(TensorLayer):
 
     bottoms = (2, None)
     tops = (1, None)
+    refuses_in_place = True
 
     def configure(self, shapes: list[Shape]) -> None:
         """Check the tops' number."""
@@ -71,7 +72,7 @@ class Filter(TensorLayer):
     def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
         """Return the bottoms' shapes with as many items as are let through; all of them before the first forward."""
         *filtered, selector = shapes
-        if any(extent != 1 for extent in selector[1:]):
+        if not selector or any(extent != 1 for extent in selector[1:]):
             raise self.fail(f"its selector must have one value an item, not {describe([selector])}.")
         if any(s[:1] != selector[:1] for s in filtered):
             raise self.fail(f"all bottoms must have as many items as its selector; they are {describe(shapes)}.")

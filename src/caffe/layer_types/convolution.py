@@ -18,7 +18,7 @@ from torch import Tensor
 from .. import device
 from ..allocator import make_room
 from ..blob import Blob, describe
-from ..layer import Backward, Gradients, Shape, TensorLayer, canonical_axis, register
+from ..layer import Backward, Gradients, Shape, TensorLayer, register
 from ..proto import caffe_pb2
 from . import onednn
 from .reuse import data_out, diff_out
@@ -34,15 +34,17 @@ class _SlidingKernel(TensorLayer):
     tops = (1, None)
     transposed = False
 
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Read the settings, and make the parameters."""
+        super().setup(bottom, top)
+        if len(top) != len(bottom):
+            raise self.fail(f"it has {len(bottom)} bottom(s) and {len(top)} top(s); each bottom needs a top.")
+
     def configure(self, shapes: list[Shape]) -> None:
         """Read convolution_param for bottoms N x C x spatial..., with C at `axis`."""
         param = self.layer_param.convolution_param
-        axes = len(shapes[0])
-        axis = canonical_axis(param.axis, axes)
-        if axis is None:
-            raise self.fail(f"axis {param.axis} is not an axis of its bottom, {describe(shapes[:1])}.")
-        self.axis = axis
-        spatial = axes - axis - 1
+        axis = self.axis = self.axis_of(shapes[0], param.axis)
+        spatial = len(shapes[0]) - axis - 1
         if not 1 <= spatial <= MAX_SPATIAL_AXES:
             raise self.fail(
                 f"its bottom, {describe(shapes[:1])}, has {spatial} spatial axes after axis {axis}; "
@@ -115,16 +117,22 @@ class _SlidingKernel(TensorLayer):
                 f"its weights are for {self.channels} input channels at axis {self.axis}; "
                 f"its bottom is {describe([shape])}."
             )
-        sizes = shape[self.axis + 1 :]
-        if len(sizes) != len(self.kernel):
-            raise self.fail(f"its kernel has {len(self.kernel)} spatial axes; its bottom is {describe([shape])}.")
-        extents = tuple(self.output_extent(size, i) for i, size in enumerate(sizes))
+        extents = self.output_extents(shape)
         if min(extents) < 1:
             raise self.fail(
                 f"kernel {self.kernel}, pad {self.pad}, stride {self.stride} and dilation {self.dilation} leave "
                 f"nothing of its bottom, {describe([shape])}: the output would be {describe([extents])}."
             )
         return [(*shape[: self.axis], self.outputs, *extents)] * len(shapes)
+
+    def output_extents(self, shape: Shape) -> Shape:
+        """Return the output's spatial extents. Raises NetError for a bottom that the kernel cannot move over."""
+        sizes = shape[self.axis + 1 :]
+        if len(sizes) != len(self.kernel):
+            raise self.fail(f"its kernel has {len(self.kernel)} spatial axes; its bottom is {describe([shape])}.")
+        if 0 in sizes:
+            raise self.fail(f"its bottom, {describe([shape])}, has no place where a kernel could be.")
+        return tuple(self.output_extent(size, i) for i, size in enumerate(sizes))
 
     def _extent(self, axis: int) -> int:
         return self.dilation[axis] * (self.kernel[axis] - 1) + 1

@@ -48,6 +48,8 @@ class Dropout(TensorLayer):
         if not propagate_down[0] or (in_place and not self.drops):
             return
         dy = top[0].diff_tensor()
+        if self._factors is not None:
+            self.check_kept(self._factors, top[0].dims)
         out = dy if in_place else diff_out(bottom[0], dy)
         if self.drops:
             torch.mul(dy, self._draw(dy) if self._factors is None else self._factors, out=out)

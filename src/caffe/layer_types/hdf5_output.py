@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from typing import ClassVar
@@ -14,6 +15,8 @@ from .. import world
 from ..blob import Blob, describe
 from ..layer import Shape, TensorLayer, register
 
+_CHUNK = 1 << 16  # bytes, of rows that the file keeps together; at least one row
+
 
 @register("HDF5Output")
 class HDF5Output(TensorLayer):
@@ -23,7 +26,8 @@ class HDF5Output(TensorLayer):
     as 1 (a bottom of more axes keeps its own); Caffe's layer ends the process at its second forward. No gradient.
 
     Between forwards the file is closed: complete, and readable by anyone, also after the process was killed there. A
-    process that is killed, or a disk that is full, while forward writes may leave a file that HDF5 cannot open.
+    process that is killed while forward writes may leave a file that HDF5 cannot open; a disk that is full leaves it as
+    it was, where the system can reserve room (Linux).
     Of several solvers the root writes to file_name, the one of rank r to `<file_name>.rank<r>`.
     """
 
@@ -42,7 +46,7 @@ class HDF5Output(TensorLayer):
         try:
             os.makedirs(os.path.dirname(self._path), exist_ok=True)
             h5py.File(self._path, "w").close()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise self.fail(f"Failed to open HDF5 file {self._path}: {error}.") from error
         self._writers[self._path] = self
 
@@ -61,11 +65,14 @@ class HDF5Output(TensorLayer):
             )
         batch = {name: _rows(blob) for name, blob in zip(("data", "label"), bottom, strict=True)}
         try:
-            with h5py.File(self._path, "a") as file:
+            self._reserve(sum(rows.nbytes + _CHUNK + rows.nbytes // 8 for rows in batch.values()))
+            # Without the cache of chunks a write fails where it is asked for; in it, HDF5 1.14 crashes at the end.
+            with h5py.File(self._path, "a", rdcc_nbytes=0) as file:
                 self._check(file, batch)
                 for name, rows in batch.items():
                     if name not in file:
-                        file.create_dataset(name, data=rows, maxshape=(None, *rows.shape[1:]), chunks=True)
+                        chunks = max(1, _CHUNK // max(1, rows[:1].nbytes)), *(max(1, n) for n in rows.shape[1:])
+                        file.create_dataset(name, data=rows, maxshape=(None, *rows.shape[1:]), chunks=chunks)
                         continue
                     before = len(file[name])
                     file[name].resize(before + len(rows), axis=0)
@@ -75,6 +82,19 @@ class HDF5Output(TensorLayer):
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Do nothing: it has no gradient."""
+
+    def _reserve(self, size: int) -> None:
+        """Find out whether `size` more bytes fit on the disk before the file is touched. Raises OSError if not."""
+        if not hasattr(os, "posix_fallocate"):
+            return
+        with open(self._path, "r+b") as file:
+            end = file.seek(0, os.SEEK_END)
+            try:
+                os.posix_fallocate(file.fileno(), end, size)  # what is not used HDF5 gives back when it closes the file
+            except OSError as error:
+                file.truncate(end)
+                if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+                    raise
 
     def _check(self, file: h5py.File, batch: dict[str, np.ndarray]) -> None:
         """Refuse rows of another shape than the file's before any is written."""

@@ -40,7 +40,7 @@ class Im2col(Convolution):
     def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
         """Return the columns' shape."""
         shape = shapes[0]
-        self.extents = [self.output_extent(size, i) for i, size in enumerate(shape[self.axis + 1 :])]
+        self.extents = self.output_extents(shape)
         if min(self.extents) < 1:
             raise self.fail(
                 f"kernel {self.kernel} with pad {self.pad} is too large for its bottom, {describe(shapes)}."

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..blob import describe
-from ..layer import Backward, Gradients, Shape, TensorLayer, canonical_axis, register
+from ..layer import Backward, Gradients, Shape, TensorLayer, register
 from ..proto import caffe_pb2
 from .onednn import product
 
@@ -24,12 +24,10 @@ class InnerProduct(TensorLayer):
     def configure(self, shapes: list[Shape]) -> None:
         """Read inner_product_param; K is found from the first bottom and fixed from then on."""
         param = self.layer_param.inner_product_param
-        axis = canonical_axis(param.axis, len(shapes[0]))
-        if axis is None:
-            raise self.fail(f"axis {param.axis} is not an axis of its bottom, {describe(shapes)}.")
+        axis = self.axis_of(shapes[0], param.axis)
         if param.num_output < 1:
             raise self.fail("inner_product_param needs num_output of 1 or more.")
-        self.axis, self.outputs = axis, param.num_output
+        self.outputs = param.num_output
         self.inputs = math.prod(shapes[0][axis:])
         self.bias, self.transposed = param.bias_term, param.transpose
         self.weight_filler, self.bias_filler = param.weight_filler, param.bias_filler
@@ -43,7 +41,8 @@ class InnerProduct(TensorLayer):
     def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
         """Return the axes before `axis`, then num_output."""
         shape = shapes[0]
-        if math.prod(shape[self.axis :]) != self.inputs or len(shape) <= self.axis:
+        self.axis = self.axis_of(shape, self.layer_param.inner_product_param.axis)
+        if math.prod(shape[self.axis :]) != self.inputs:
             raise self.fail(
                 f"its weights are for {self.inputs} values from axis {self.axis} on; its bottom, {describe(shapes)}, "
                 f"has {math.prod(shape[self.axis :])}. A net for images of any size needs a Convolution here."

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..blob import Blob, describe
-from ..layer import Shape, TensorLayer, canonical_axis, register
+from ..layer import Shape, TensorLayer, register
+from ..proto import caffe_pb2
 from .reuse import data_out, diff_out
 
 
@@ -20,16 +21,11 @@ def _only(blobs: Sequence[Blob]) -> bool:
 class _AlongAxis(TensorLayer):
     """What Concat and Slice share: an axis, given as `axis` or in old nets as an unsigned number."""
 
-    def _read_axis(self, shape: Shape, axis: int, legacy_name: str) -> int:
-        param = self.layer_param.concat_param if legacy_name == "concat_dim" else self.layer_param.slice_param
+    def _given_axis(self, param: caffe_pb2.ConcatParameter | caffe_pb2.SliceParameter, legacy_name: str) -> int:
         legacy = param.HasField(legacy_name)
         if legacy and param.HasField("axis"):
             raise self.fail(f"give either axis or {legacy_name}, not both.")
-        given = getattr(param, legacy_name) if legacy else axis
-        found = canonical_axis(given, len(shape))
-        if found is None:
-            raise self.fail(f"axis {given} is not an axis of its bottom, {describe([shape])}.")
-        return found
+        return int(getattr(param, legacy_name)) if legacy else param.axis
 
     def _share(self, one: Blob, other: Blob) -> None:
         """Let a join of one blob be that blob, as Caffe does."""
@@ -45,11 +41,11 @@ class Concat(_AlongAxis):
 
     def configure(self, shapes: list[Shape]) -> None:
         """Read concat_param."""
-        self.axis = self._read_axis(shapes[0], self.layer_param.concat_param.axis, "concat_dim")
+        self.given_axis = self._given_axis(self.layer_param.concat_param, "concat_dim")
 
     def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
         """Return the joined shape; all other axes must agree."""
-        axis = self.axis
+        axis = self.axis = self.axis_of(shapes[0], self.given_axis)
         rest = [(*s[:axis], *s[axis + 1 :]) for s in shapes]
         if any(len(s) != len(shapes[0]) or r != rest[0] for s, r in zip(shapes, rest, strict=True)):
             raise self.fail(f"all bottoms must have one shape but for axis {axis}, not {describe(shapes)}.")
@@ -91,7 +87,7 @@ class Slice(_AlongAxis):
     def configure(self, shapes: list[Shape]) -> None:
         """Read slice_param."""
         param = self.layer_param.slice_param
-        self.axis = self._read_axis(shapes[0], param.axis, "slice_dim")
+        self.given_axis = self._given_axis(param, "slice_dim")
         self.points = list(param.slice_point)
         self.parts = len(self.layer_param.top)
         if self.points and len(self.points) != self.parts - 1:
@@ -99,7 +95,8 @@ class Slice(_AlongAxis):
 
     def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
         """Return the parts' shapes."""
-        shape, axis = shapes[0], self.axis
+        shape = shapes[0]
+        axis = self.axis = self.axis_of(shape, self.given_axis)
         size = shape[axis]
         if self.points:
             edges = [0, *self.points, size]
@@ -152,24 +149,19 @@ class Crop(TensorLayer):
     bottoms = (2, 2)
 
     def configure(self, shapes: list[Shape]) -> None:
-        """Read crop_param: one offset for all cropped axes, or one for each."""
-        param = self.layer_param.crop_param
-        axis = canonical_axis(param.axis, len(shapes[0]))
-        if axis is None:
-            raise self.fail(f"axis {param.axis} is not an axis of its bottom, {describe(shapes[:1])}.")
-        self.axis = axis
-        self.offsets = list(param.offset) or [0]
-        cropped = len(shapes[0]) - axis
-        if len(self.offsets) not in (1, cropped):
-            raise self.fail(
-                f"offset is given {len(self.offsets)} times; once, or once for each of the {cropped} axes from axis "
-                f"{axis} on."
-            )
+        """Read crop_param's offsets."""
+        self.offsets = list(self.layer_param.crop_param.offset) or [0]
 
     def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
         """Return the cropped shape, once the window is found to lie inside the bottom."""
         source, reference = shapes
+        self.axis = self.axis_of(source, self.layer_param.crop_param.axis)
         axes = range(self.axis, len(source))
+        if len(self.offsets) not in (1, len(axes)):
+            raise self.fail(
+                f"offset is given {len(self.offsets)} times; once, or once for each of the {len(axes)} axes from axis "
+                f"{self.axis} on."
+            )
         if len(reference) < len(source):
             raise self.fail(f"its bottoms need the same axes from axis {self.axis} on, not {describe(shapes)}.")
         offsets = self.offsets * len(axes) if len(self.offsets) == 1 else self.offsets
@@ -219,17 +211,14 @@ class Tile(TensorLayer):
 
     def configure(self, shapes: list[Shape]) -> None:
         """Read tile_param."""
-        param = self.layer_param.tile_param
-        axis = canonical_axis(param.axis, len(shapes[0]))
-        if axis is None:
-            raise self.fail(f"axis {param.axis} is not an axis of its bottom, {describe(shapes)}.")
-        if param.tiles < 1:
-            raise self.fail(f"tile_param needs tiles of 1 or more, not {param.tiles}.")
-        self.axis, self.tiles = axis, param.tiles
+        self.tiles = self.layer_param.tile_param.tiles
+        if self.tiles < 1:
+            raise self.fail(f"tile_param needs tiles of 1 or more, not {self.tiles}.")
 
     def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
         """Return the tiled shape."""
-        shape, axis = shapes[0], self.axis
+        shape = shapes[0]
+        axis = self.axis = self.axis_of(shape, self.layer_param.tile_param.axis)
         return [(*shape[:axis], shape[axis] * self.tiles, *shape[axis + 1 :])]
 
     def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:

@@ -54,12 +54,13 @@ class LabelRule:
             index = index * counted
         if check and index.numel():
             least, most = torch.aminmax(index)
-            if least < 0 or most >= self.classes:
-                self._refuse(labels.reshape(-1), index.reshape(-1))
+            strange = labels.reshape(self.shape).isnan()  # which some processors read as 0
+            if least < 0 or most >= self.classes or strange.any():
+                self._refuse(labels.reshape(-1), ((index < 0) | (index >= self.classes) | strange).reshape(-1))
         return index, counted
 
-    def _refuse(self, labels: Tensor, index: Tensor) -> None:
-        place = int(((index < 0) | (index >= self.classes)).nonzero()[0])
+    def _refuse(self, labels: Tensor, wrong: Tensor) -> None:
+        place = int(wrong.nonzero()[0])
         ignored = f"ignore_label is {self.ignore}" if self.ignore is not None else "no ignore_label is set"
         raise self.layer.fail(
             f"label {labels[place].item():g} (value {place} of {labels.numel()}) is out of range: the scores have "

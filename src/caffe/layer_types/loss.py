@@ -101,9 +101,10 @@ class HingeLoss(LossLayer):
 
     def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
         """Return a scalar, once there is one label an item."""
+        tops = super().top_shapes(shapes)
         self.rows = _rows(shapes[0])
         self.labels = LabelRule.of(self, [self.rows, shapes[1]], 1, None)
-        return super().top_shapes(shapes)
+        return tops
 
     def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the loss."""
@@ -134,9 +135,10 @@ class MultinomialLogisticLoss(LossLayer):
 
     def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
         """Return a scalar, once there is one label an item."""
+        tops = super().top_shapes(shapes)
         self.rows = _rows(shapes[0])
         self.labels = LabelRule.of(self, [self.rows, shapes[1]], 1, None)
-        return super().top_shapes(shapes)
+        return tops
 
     def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the loss."""
@@ -176,7 +178,8 @@ class ContrastiveLoss(LossLayer):
     def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
         """Return a scalar, once both features agree and there is one similarity an item."""
         first, second, similar = shapes
-        if len(first) < 2 or first != second or first[2:] != (1,) * len(first[2:]) or _rows(similar) != (first[0], 1):
+        fits = len(first) > 1 and first == second and set(first[2:]) <= {1} and bool(similar)
+        if not fits or _rows(similar) != (first[0], 1):
             raise self.fail(f"needs two bottoms N x C of one shape and N similarities, not {describe(shapes)}.")
         return [()]
 

@@ -85,8 +85,13 @@ class MemoryData(TensorLayer):
         return self._next
 
     def set_state(self, state: int) -> None:
-        """Go on from a row; call it after set_input_arrays, which goes back to the first."""
-        self._next = int(state)
+        """Go on from a row; call it after set_input_arrays, which goes back to the first.
+
+        Raises NetError if it is no row's number.
+        """
+        if not isinstance(state, int) or state < 0:
+            raise self.fail(f"its saved position is {state!r}, not the number of a row.")
+        self._next = state
 
 
 def _check_array(array: np.ndarray, name: str, item: Shape) -> None:

@@ -151,10 +151,14 @@ class BatchNorm(TensorLayer):
         """Return the bottom's shape."""
         if self._channels(shapes[0]) != self.channels:
             raise self.fail(f"it has statistics of {self.channels} channels; its bottom is {describe(shapes)}.")
+        if 0 in shapes[0] and not self.uses_sums:
+            raise self.fail(f"a mean needs at least one element; its bottom is {describe(shapes)}.")
         return shapes
 
     def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the normalised values, and in TRAIN update the sums."""
+        if not bottoms[0].numel():
+            return bottoms[0].clone()
         x = self._with_channels(bottoms[0])
         if self.uses_sums:
             divisor = params[2]
@@ -178,6 +182,8 @@ class BatchNorm(TensorLayer):
     def gradient(self, b: Backward) -> Gradients:
         """Return the gradient through the batch's statistics, or past the stored ones, which are constants."""
         x, dy = self._with_channels(b.bottoms[0]), self._with_channels(b.top_diffs[0])
+        if not x.numel():
+            return Gradients([b.top_diffs[0].clone()])
         if self._statistics is None:
             raise self.fail("its gradient needs the statistics of a forward pass; run forward first.")
         mean, factor = self._statistics
@@ -190,6 +196,8 @@ class BatchNorm(TensorLayer):
         return Gradients([dx.view(b.bottoms[0].shape)])
 
     def _channels(self, shape: Shape) -> int:
+        if not shape:
+            raise self.fail("its bottom needs 1 axis or more, not a scalar.")
         return shape[1] if len(shape) > 1 else 1
 
     def _with_channels(self, x: Tensor) -> Tensor:

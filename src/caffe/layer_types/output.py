@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..blob import Blob, describe
-from ..layer import Shape, TensorLayer, canonical_axis, register
+from ..layer import Shape, TensorLayer, register
 from .labels import LabelRule
 
 
@@ -82,15 +82,15 @@ class ArgMax(_WithoutGradient):
         self.top_k, self.with_values = param.top_k, param.out_max_val
         self.axis = None
         if param.HasField("axis"):
-            self.axis = canonical_axis(param.axis, len(shapes[0]))
-            if self.axis is None:
-                raise self.fail(f"axis {param.axis} is not an axis of its bottom, {describe(shapes)}.")
+            self.axis = self.axis_of(shapes[0], param.axis)
         if self.top_k < 1:
             raise self.fail("top_k must be 1 or more.")
 
     def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
         """Return the bottom's shape with top_k along the axis; without one, N x 1 (2 with values) x top_k x 1..."""
         shape = shapes[0]
+        if len(shape) <= (self.axis or 0):
+            raise self.fail(f"its bottom has no axis {self.axis or 0}: it is {describe(shapes)}.")
         size = math.prod(shape[1:]) if self.axis is None else shape[self.axis]
         if self.top_k > size:
             raise self.fail(f"top_k {self.top_k} is above the {size} values to choose from in {describe(shapes)}.")
@@ -100,7 +100,9 @@ class ArgMax(_WithoutGradient):
 
     def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the places or values."""
-        x = bottoms[0] if self.axis is not None else bottoms[0].flatten(1)
+        x = bottoms[0]
+        if self.axis is None:
+            x = x.reshape(len(x), math.prod(x.shape[1:]))
         axis = 1 if self.axis is None else self.axis
         # Of equal values both torch functions put the first first; Caffe sorts by value and then by place, downwards.
         backwards = x.flip(axis)

@@ -32,6 +32,7 @@ class Pooling(TensorLayer):
     """N x C x H x W -> N x C x windows; with MAX a second top holds where the maxima are, as row * W + column."""
 
     tops = (1, 2)
+    refuses_in_place = True
 
     def configure(self, shapes: list[Shape]) -> None:
         """Read pooling_param."""
@@ -80,6 +81,8 @@ class Pooling(TensorLayer):
         """Return N x C x windows, for each top."""
         if len(shapes[0]) != 4:
             raise self.fail(f"its bottom must have 4 axes, N x C x H x W, not {describe(shapes)}.")
+        if 0 in shapes[0][1:]:
+            raise self.fail(f"its bottom, {describe(shapes)}, has no channel, or no pixel, to pool.")
         image = shapes[0][2:]
         w = Windows.over(image, image if self.is_global else self.kernel, self.stride, self.pad, self.ceil)
         if min(w.count) < 1:
@@ -141,6 +144,8 @@ class Pooling(TensorLayer):
             return
         if self._places is None and self.method == METHODS.STOCHASTIC:
             raise self.fail("STOCHASTIC pooling has a gradient in the TRAIN phase only, after a forward pass.")
+        if self._places is not None:
+            self.check_kept(self._places, top[0].dims)
         places = max_pool(x, w)[1] if self._places is None else self._places
         if self.method == METHODS.MAX and w.native:
             torch.ops.aten.max_pool2d_with_indices_backward.grad_input(
@@ -200,6 +205,8 @@ class SPP(TensorLayer):
         """Return N x all windows of all channels."""
         if len(shapes[0]) != 4:
             raise self.fail(f"its bottom must have 4 axes, N x C x H x W, not {describe(shapes)}.")
+        if 0 in shapes[0][1:]:
+            raise self.fail(f"its bottom, {describe(shapes)}, has no channel, or no pixel, to pool.")
         number, channels, *image = shapes[0]
         self.levels = [self._level((image[0], image[1]), 2**level) for level in range(self.height)]
         return [(number, channels * sum(w.count[0] * w.count[1] for w in self.levels))]

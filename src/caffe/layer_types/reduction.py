@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..blob import describe
-from ..layer import Backward, Gradients, Shape, TensorLayer, canonical_axis, register
+from ..layer import Backward, Gradients, Shape, TensorLayer, register
 from ..proto import caffe_pb2
 
 Operation = caffe_pb2.ReductionParameter.ReductionOp
@@ -18,13 +18,13 @@ class Reduction(TensorLayer):
     def configure(self, shapes: list[Shape]) -> None:
         """Read reduction_param."""
         param = self.layer_param.reduction_param
-        axis = canonical_axis(param.axis, len(shapes[0]))
-        if axis is None:
-            raise self.fail(f"axis {param.axis} is not an axis of its bottom, {describe(shapes)}.")
-        self.axis, self.operation, self.coefficient = axis, param.operation, param.coeff
+        self.operation, self.coefficient = param.operation, param.coeff
 
     def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
         """Return the axes before `axis`."""
+        self.axis = self.axis_of(shapes[0], self.layer_param.reduction_param.axis)
+        if self.operation == Operation.MEAN and 0 in shapes[0][self.axis :]:
+            raise self.fail(f"a mean of no values is a division by zero; its bottom is {describe(shapes)}.")
         return [shapes[0][: self.axis]]
 
     def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..blob import describe
-from ..layer import Backward, Gradients, Shape, TensorLayer, canonical_axis, register
+from ..layer import Backward, Gradients, Shape, TensorLayer, register
 from ..proto import caffe_pb2
 
 
@@ -20,30 +20,32 @@ class _Broadcast(TensorLayer):
     def _read(self, shapes: list[Shape], axis: int, num_axes: int) -> None:
         """Find the operand's axes for a bottom of shapes[0]; a learned one's number is `num_axes`, -1 for the rest."""
         self.learned = len(shapes) == 1
-        operand = shapes[1] if not self.learned else ()
-        if not self.learned and not operand:
-            axis = 0  # a scalar goes with any axis
-        found = canonical_axis(axis, len(shapes[0]))
-        if found is None and shapes[0]:
-            raise self.fail(f"axis {axis} is not an axis of its bottom, {describe(shapes[:1])}.")
-        self.axis = found or 0
+        self.given_axis = axis
+        self.operand: Shape = () if self.learned else shapes[1]
         if self.learned:
+            axis = self._axis(shapes[0])
             if num_axes < -1:
                 raise self.fail(f"num_axes must be -1 (to the last axis), 0 (a scalar) or more, not {num_axes}.")
-            end = len(shapes[0]) if num_axes == -1 else self.axis + num_axes
+            end = len(shapes[0]) if num_axes == -1 else axis + num_axes
             if end > len(shapes[0]):
                 raise self.fail(
-                    f"num_axes {num_axes} from axis {self.axis} reaches past the last axis of its bottom, "
+                    f"num_axes {num_axes} from axis {axis} reaches past the last axis of its bottom, "
                     f"{describe(shapes[:1])}."
                 )
-            operand = shapes[0][self.axis : end]
-        self.operand: Shape = operand
+            self.operand = shapes[0][axis:end]
+
+    def _axis(self, shape: Shape) -> int:
+        """Return the first of the bottom's axes that are the operand's."""
+        if not shape or (not self.learned and not self.operand):
+            return 0  # a scalar goes with any axis
+        return self.axis_of(shape, self.given_axis)
 
     def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
         """Return the first bottom's shape, once the operand's fits into it."""
         x = shapes[0]
         if not self.learned:
             self.operand = shapes[1]
+        self.axis = self._axis(x)
         end = self.axis + len(self.operand)
         if x[self.axis : end] != self.operand:
             raise self.fail(

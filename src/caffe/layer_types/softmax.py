@@ -9,8 +9,8 @@ import torch
 from google.protobuf.message import DecodeError
 from torch import Tensor
 
-from ..blob import Blob, describe
-from ..layer import LossLayer, Shape, TensorLayer, canonical_axis, register
+from ..blob import Blob
+from ..layer import LossLayer, Shape, TensorLayer, register
 from ..proto import caffe_pb2
 from .labels import LabelRule, Normalization, divisor, normalization
 from .reuse import data_out, diff_out
@@ -23,14 +23,10 @@ LEAST_INFOGAIN_PROBABILITY = 1e-20  # kLOG_THRESHOLD
 class Softmax(TensorLayer):
     """exp(x) / sum of exp(x) along an axis (softmax_layer.cpp)."""
 
-    def configure(self, shapes: list[Shape]) -> None:
-        """Read softmax_param."""
-        axis = canonical_axis(self.layer_param.softmax_param.axis, len(shapes[0]))
-        if axis is None:
-            raise self.fail(
-                f"axis {self.layer_param.softmax_param.axis} is not an axis of its bottom, {describe(shapes)}."
-            )
-        self.axis = axis
+    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
+        """Return the bottom's shape."""
+        self.axis = self.axis_of(shapes[0], self.layer_param.softmax_param.axis)
+        return shapes
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Write the probabilities."""

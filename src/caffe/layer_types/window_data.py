@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .. import image
+from ..blob import MAX_COUNT
 from ..data_layer import AUGMENT, BatchDataLayer
 from ..errors import NetError
 from ..image_list import in_folder
@@ -45,6 +46,8 @@ class WindowData(BatchDataLayer):
             raise self.fail(f"crop_mode is '{param.crop_mode}'; it is 'warp' or 'square'.")
         if not 0 <= param.fg_fraction <= 1:
             raise self.fail(f"fg_fraction is {param.fg_fraction:g}; it is a share, 0 to 1.")
+        if _CHANNELS * self.crop**2 > MAX_COUNT:
+            raise self.fail(f"crop_size is {self.crop}; a blob has at most {MAX_COUNT} values.")
         self.scale = np.float32(transform.scale if transform.HasField("scale") else param.scale)
         self.mean = self._crop_mean()
         if not param.source:
