@@ -66,7 +66,7 @@ def read(state_file: str, iteration: int) -> Position | None:
                 base64.b64decode(state)
             dict(one["layers"])
         same = content["iteration"] == iteration
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FileFormatError(
             f"{path} is damaged ({error}). Without it the run goes on with new random numbers and its data from the "
             "start: remove the file to do that."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from .errors import SolverError
+from .errors import SolverError, why_not_opened
 from .proto import caffe_pb2
 from .world import root_solver
 
@@ -64,5 +64,5 @@ def _probe(prefix: str) -> None:
         with open(probe, "wb"):
             pass
         os.remove(probe)
-    except OSError as error:
-        raise SolverError(f"Cannot write to snapshot prefix '{prefix}': {error.strerror}.") from error
+    except (OSError, ValueError) as error:
+        raise SolverError(f"Cannot write to snapshot prefix {prefix!r}: {why_not_opened(error)}.") from error

@@ -71,7 +71,8 @@ class HDF5Output(TensorLayer):
                 self._check(file, batch)
                 for name, rows in batch.items():
                     if name not in file:
-                        chunks = max(1, _CHUNK // max(1, rows[:1].nbytes)), *(max(1, n) for n in rows.shape[1:])
+                        together = max(1, _CHUNK // max(1, rows[:1].nbytes))
+                        chunks = (together, *rows.shape[1:]) if rows.size else True
                         file.create_dataset(name, data=rows, maxshape=(None, *rows.shape[1:]), chunks=chunks)
                         continue
                     before = len(file[name])
