@@ -193,7 +193,7 @@ class Net:
                     raise Exception("Input is not batch sized")
                 _write(blob.data, values, f"Input '{name}'")
         self._forward(first, last)
-        return {name: self.blobs[name].data for name in dict.fromkeys(wanted)}
+        return {name: self._view(name, "data") for name in dict.fromkeys(wanted)}
 
     def forward_pass(self) -> float:
         """Run every layer and return the weighted loss."""
@@ -275,7 +275,7 @@ class Net:
                     raise Exception("Diff is not batch sized")
                 _write(blob.diff, values, f"The diff of output '{name}'")
         self._backward(first, last)
-        return {name: self.blobs[name].diff for name in dict.fromkeys(wanted)}
+        return {name: self._view(name, "diff") for name in dict.fromkeys(wanted)}
 
     def backward_pass(self) -> None:
         """Run every layer backward, from the loss weights."""
@@ -490,6 +490,15 @@ class Net:
     def after_backward(self, hook: Hook) -> None:
         """Call `hook(layer_index)` after each layer's backward."""
         self._after_backward.append(arguments.function(hook, "A function of a layer's index"))
+
+    def _view(self, name: str, kind: str) -> np.ndarray:
+        """Return a blob's data or diff; an error, which is one of memory, names the layer that makes the blob."""
+        try:
+            values: np.ndarray = getattr(self.blobs[name], kind)
+        except NetError as error:
+            maker = next((node.name for node in self._nodes if name in node.top_names), "")
+            raise NetError(f"Layer '{maker}': blob '{name}' cannot be shown. {error}") from error
+        return values
 
     def _check_range(self, first: int, last: int) -> None:
         if first < 0 or last >= len(self._nodes):
