@@ -149,8 +149,9 @@ def test_memory_that_is_not_there_is_told_with_the_layer_and_the_shape(write):
     ran = subprocess.run(program, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     said = ran.stdout.splitlines()
-    assert said[0] == "There is no memory on cpu for a blob of 1 x 1 x 40000 x 50000 (7.5 GiB)."
-    assert said[1] == "Layer 'l' (ReLU): There is no memory on cpu for a blob of 1 x 1 x 40000 x 50000 (7.5 GiB)."
+    no_memory = "There is no memory on cpu for a blob of 1 x 1 x 40000 x 50000 (7.5 GiB)."
+    assert said[0] == f"Layer 'data': blob 'data' cannot be shown. {no_memory}"
+    assert said[1] == f"Layer 'l' (ReLU): {no_memory}"
     assert said[2] == "Layer 'l' (Convolution): there is not enough memory to run it on its bottoms (1 x 1 x 1 x 1)."
     assert said[3] == "Layer 'l' (Deconvolution): there is not enough memory to run it on its bottoms (1 x 1 x 5 x 5)."
     assert said[4] == "ran"
