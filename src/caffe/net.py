@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from itertools import zip_longest
 from typing import Any, overload
 
 import numpy as np
 import torch
 
-from . import arguments, debug_info, device, glog, schema, snapshot
+from . import arguments, batches, debug_info, device, glog, schema, snapshot
 from .arguments import FilePath
 from .blob import Blob, BlobVec, DtypeVec, IntVec, StringVec, describe
 from .errors import NetError
@@ -341,13 +340,7 @@ class Net:
 
         kwargs are arrays for the net's inputs, all of them, of as many items each.
         """
-        if not kwargs or set(kwargs) != set(self.inputs):
-            raise Exception("Input blob arguments do not match net inputs.")
-        collected: dict[str, list[np.ndarray]] = {name: [] for name in {*self.outputs, *(blobs or [])}}
-        for batch in self._batch(kwargs):
-            for name, values in self.forward(blobs, **batch).items():  # type: ignore[arg-type]
-                collected[name].extend(np.atleast_1d(values).copy())
-        return _joined(collected, len(next(iter(kwargs.values()))))
+        return batches.forward_all(self, blobs, kwargs)
 
     def forward_backward_all(
         self, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None, **kwargs: np.ndarray
@@ -356,33 +349,10 @@ class Net:
 
         kwargs are arrays for the net's inputs, and diffs of its outputs: all or none of either.
         """
-        if not kwargs or not set(kwargs) <= {*self.inputs, *self.outputs}:
-            raise Exception("Input blob arguments do not match net inputs.")
-        all_outs: dict[str, list[np.ndarray]] = {n: [] for n in {*self.outputs, *(blobs or [])}}
-        all_diffs: dict[str, list[np.ndarray]] = {n: [] for n in {*self.inputs, *(diffs or [])}}
-        forward_batches = self._batch({n: kwargs[n] for n in self.inputs if n in kwargs})
-        backward_batches = self._batch({n: kwargs[n] for n in self.outputs if n in kwargs})
-        nothing: Arrays = {}
-        for inputs, top_diffs in zip_longest(forward_batches, backward_batches, fillvalue=nothing):
-            for name, values in self.forward(blobs, **inputs).items():  # type: ignore[arg-type]
-                all_outs[name].extend(np.atleast_1d(values).copy())
-            for name, values in self.backward(diffs, **top_diffs).items():  # type: ignore[arg-type]
-                all_diffs[name].extend(np.atleast_1d(values).copy())
-        count = len(next(iter(kwargs.values())))
-        return _joined(all_outs, count), _joined(all_diffs, count)
+        return batches.forward_backward_all(self, blobs, diffs, kwargs)
 
     def _batch(self, blobs: Arrays) -> Iterator[Arrays]:
-        """Cut arrays into batches of the net's size, the last filled up with zeros."""
-        if not blobs:
-            return
-        total = len(next(iter(blobs.values())))
-        size = self.blobs[next(iter(blobs))].dims[0]
-        for begin in range(0, total, size):
-            batch = {name: np.asarray(values[begin : begin + size]) for name, values in blobs.items()}
-            missing = size - min(size, total - begin)
-            if missing:
-                batch = {n: np.concatenate([v, np.zeros((missing, *v.shape[1:]), v.dtype)]) for n, v in batch.items()}
-            yield batch
+        return batches.cut(self, blobs)
 
     # Weights
 
@@ -533,8 +503,3 @@ def _fits(blob: Blob, source: snapshot.StoredBlob) -> bool:
 def _on_device(values: np.ndarray, dims: tuple[int, ...]) -> torch.Tensor:
     """Hand an array that nobody else holds to the current device."""
     return torch.from_numpy(values).view(dims).to(device.current())
-
-
-def _joined(collected: dict[str, list[np.ndarray]], count: int) -> Arrays:
-    """Stack rows, without those that filled the last batch; a scalar output gives one value a batch."""
-    return {name: np.asarray(rows)[:count] for name, rows in collected.items()}
