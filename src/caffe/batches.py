@@ -25,7 +25,7 @@ def forward_all(net: Net, blobs: Sequence[str] | None, inputs: Arrays) -> Arrays
 def forward_backward_all(
     net: Net, blobs: Sequence[str] | None, diffs: Sequence[str] | None, given: Arrays
 ) -> tuple[Arrays, Arrays]:
-    """Return the outputs and the inputs' diffs, and what is named beside, of all items; see Net.forward_backward_all."""
+    """Return the outputs and the inputs' diffs, with what is named beside, of all items; see forward_all."""
     if not given or not set(given) <= {*net.inputs, *net.outputs}:
         raise Exception("Input blob arguments do not match net inputs.")
     outputs, gradients = _Rows([*net.outputs, *(blobs or [])]), _Rows([*net.inputs, *(diffs or [])])
