@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from google.protobuf.message import Message
 
 from . import schema
@@ -85,9 +86,9 @@ def assign_proto(proto: Any, name: str, val: Any) -> None:
     if field.message_type is None:
         try:
             if repeated:
-                current.extend(val if isinstance(val, list | tuple) else [val])
+                current.extend(map(_plain, val if isinstance(val, list | tuple) else [val]))
             else:
-                setattr(proto, name, val)
+                setattr(proto, name, _plain(val))
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"{message}.{name} cannot be {val!r}: {error}") from None
@@ -289,6 +290,11 @@ def _net_of(roots: Iterable[Top | Function], names: dict[Top | Function, str]) -
 
 def _function_of(root: Top | Function) -> Function:
     return root.fn if isinstance(root, Top) else root
+
+
+def _plain(value: Any) -> Any:
+    """Return numpy's numbers as Python's, of which every protobuf takes all kinds."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _is_tops(value: Any) -> bool:
