@@ -19,12 +19,12 @@ import torch
 
 from . import __version__, glog
 from .commands import gpus, images, nets
+from .commands.setup import following
 from .commands.train import train
 from .commands.upgrade import upgrade
 from .errors import CaffeError
 from .flags import EVERYWHERE, Flags, explain, parse
 from .prototxt import nearest
-from .session import following
 
 DISTRIBUTION = "pycaffe-on-torch"
 _INTERRUPTED = 130  # what a shell says of a process that Ctrl-C ended

@@ -11,8 +11,8 @@ from ..glog import number
 from ..net import Net
 from ..proto import caffe_pb2
 from ..prototxt import read_net
-from ..session import listed
 from . import gpus
+from .setup import listed
 
 PHASES = {"TRAIN": caffe_pb2.TRAIN, "TEST": caffe_pb2.TEST}
 

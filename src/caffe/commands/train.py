@@ -11,10 +11,10 @@ from ..errors import SolverError
 from ..flags import Flags
 from ..proto import caffe_pb2
 from ..prototxt import read_solver
-from ..session import following, listed
 from ..signals import StopRequested
 from ..solver import get_solver
 from . import gpus
+from .setup import following, listed
 
 _EFFECTS = ("stop", "snapshot", "none")
 

@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from . import glog
-from .errors import CaffeError
-from .flags import Flags
+from .. import glog
+from ..errors import CaffeError
+from ..flags import Flags
 
 
 def listed(text: str) -> list[str]:
