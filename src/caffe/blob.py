@@ -337,6 +337,11 @@ class Blob:
         """The memory that holds the values, which blobs that share it have in common."""
         return self._data
 
+    @property
+    def diff_memory(self) -> Memory:
+        """The memory that holds the gradients, which blobs that share it have in common."""
+        return self._diff
+
     def discard_data(self, unless_of: Iterable[Blob]) -> None:
         """Let go of data that is about to be overwritten, unless it is the memory of one of some blobs."""
         if not any(self._data is other._data for other in unless_of):

@@ -243,7 +243,7 @@ class FunctionLayer(TensorLayer):
                 )
 
 
-def _class_of(function: Callable[..., Any], rules: Rules) -> type[FunctionLayer]:
+def _class_of(function: TensorFunction, rules: Rules) -> type[FunctionLayer]:
     attributes = {
         "__module__": function.__module__,
         "__qualname__": function.__qualname__,

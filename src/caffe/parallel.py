@@ -189,7 +189,7 @@ def _buckets(net: Net) -> list[_Bucket]:
     It follows from the net alone, so that all ranks send the same. A shared parameter is complete after the first
     layer that has it, which is the last to run backward.
     """
-    owners = {id(param.blob._diff): param for param in net.learnable}
+    owners = {id(param.blob.diff_memory): param for param in net.learnable}
     complete: dict[int, int] = {}
     for index, layer in enumerate(net.layers):
         wanted = [True] * len(layer.blobs)
@@ -197,7 +197,7 @@ def _buckets(net: Net) -> list[_Bucket]:
             wanted = [layer.needs_backward and want for want in layer.param_propagate_down]
         for blob, want in zip(layer.blobs, wanted, strict=True):
             if want:
-                complete.setdefault(id(blob._diff), index)
+                complete.setdefault(id(blob.diff_memory), index)
     buckets: list[_Bucket] = []
     for key, layer_index in sorted(complete.items(), key=lambda item: -item[1]):
         if not buckets or buckets[-1].values >= BUCKET:
