@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,39 +12,55 @@ from google.protobuf import text_format
 
 from caffe.proto import caffe_pb2
 from nets import heads, shapes, voc
+from nets.definition import Experiment
 
 ROOT = Path(__file__).resolve().parent.parent
 
-
-@dataclass(frozen=True)
-class Experiment:
-    """``net(split)`` makes the net for a split of the data; ``splits`` names the split of each file."""
-
-    net: Callable[[str], Any]
-    splits: dict[str, str]
-
-
-TRAIN_VAL_DEPLOY = {
+VOC_SPLITS = {
     "train.prototxt": "train",
     "val.prototxt": "seg11valid",
     "deploy.prototxt": voc.DEPLOY,
 }
 
+# The experiments whose prototxts are in the repository.
 EXPERIMENTS = {
-    "voc-fcn32s": Experiment(partial(voc.fcn_vgg16, head=heads.fcn32s), TRAIN_VAL_DEPLOY),
-    "voc-fcn16s": Experiment(partial(voc.fcn_vgg16, head=heads.fcn16s), TRAIN_VAL_DEPLOY),
-    "voc-fcn8s": Experiment(partial(voc.fcn_vgg16, head=heads.fcn8s), TRAIN_VAL_DEPLOY),
-    "voc-fcn-googlenet": Experiment(voc.fcn_googlenet, TRAIN_VAL_DEPLOY),
-    "shapes-fcn/32s": Experiment(partial(shapes.fcn, head=heads.fcn32s), TRAIN_VAL_DEPLOY),
-    "shapes-fcn/16s": Experiment(partial(shapes.fcn, head=heads.fcn16s), TRAIN_VAL_DEPLOY),
-    "shapes-fcn/8s": Experiment(partial(shapes.fcn, head=heads.fcn8s), TRAIN_VAL_DEPLOY),
+    "voc-fcn32s": Experiment(partial(voc.fcn_vgg16, head=heads.fcn32s), VOC_SPLITS, ("vgg16",)),
+    "voc-fcn16s": Experiment(partial(voc.fcn_vgg16, head=heads.fcn16s), VOC_SPLITS, ("voc-fcn32s",)),
+    "voc-fcn8s": Experiment(partial(voc.fcn_vgg16, head=heads.fcn8s), VOC_SPLITS, ("voc-fcn16s",)),
+    "voc-fcn-googlenet": Experiment(voc.fcn_googlenet, VOC_SPLITS, ("googlenet",)),
+    "shapes-fcn/32s": Experiment(partial(shapes.fcn, head=heads.fcn32s), VOC_SPLITS),
+    "shapes-fcn/16s": Experiment(partial(shapes.fcn, head=heads.fcn16s), VOC_SPLITS, ("shapes-fcn/32s",)),
+    "shapes-fcn/8s": Experiment(partial(shapes.fcn, head=heads.fcn8s), VOC_SPLITS, ("shapes-fcn/16s",)),
 }
 
+# Those whose prototxts are written when they are asked for, by their folder and their own name in it.
+VARIANTS: dict[str, Experiment] = {}
 
-def write(name: str, root: Path = ROOT) -> list[Path]:
+
+def all_names() -> list[str]:
+    """The names of all experiments, variants included: their folders, relative to the repository."""
+    return [*EXPERIMENTS, *VARIANTS]
+
+
+def lookup(name: str) -> Experiment:
+    """The experiment of that name; ValueError with the nearest names where there is none."""
+    known = {**EXPERIMENTS, **VARIANTS}
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 3) or list(EXPERIMENTS)
+        raise ValueError(f"No experiment is called '{name}'; there are {', '.join(near)}.")
+    return known[name]
+
+
+def evaluation_split(name: str) -> str:
+    """The split that an experiment is scored on: that of its val.prototxt or test.prototxt."""
+    splits = lookup(name).splits
+    return splits["val.prototxt" if "val.prototxt" in splits else "test.prototxt"]
+
+
+def write(name: str, root: Path = ROOT, thin: int = 1) -> list[Path]:
     """Write an experiment's prototxts into its folder under ``root``; gives their paths."""
     paths = []
-    for path, net in _files(name, root):
+    for path, net in _files(name, root, thin):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"# Written by `python -m nets {name}`: change nets/, not this file.\n{to_text(net)}")
         paths.append(path)
@@ -54,7 +69,7 @@ def write(name: str, root: Path = ROOT) -> list[Path]:
 
 def outdated(name: str, root: Path = ROOT) -> list[Path]:
     """The files of an experiment that are missing or hold another net than the one that would be written."""
-    return [path for path, net in _files(name, root) if not path.is_file() or _read(path) != net]
+    return [path for path, net in _files(name, root) if not path.is_file() or _read(path, type(net)) != net]
 
 
 def to_text(net: Any) -> str:
@@ -69,14 +84,20 @@ def to_text(net: Any) -> str:
 _FLOAT = re.compile(r"(?<=: )-?\d+(\.\d+(e[+-]?\d+)?|e[+-]?\d+)$", re.MULTILINE)
 
 
-def _files(name: str, root: Path) -> list[tuple[Path, Any]]:
-    experiment = EXPERIMENTS[name]
-    return [(root / name / file, experiment.net(split)) for file, split in experiment.splits.items()]
+def _files(name: str, root: Path, thin: int = 1) -> list[tuple[Path, Any]]:
+    """The messages that an experiment's prototxts hold, each with its path."""
+    experiment = lookup(name)
+    files: list[tuple[Path, Any]] = [
+        (root / name / file, experiment.net(split, thin=thin)) for file, split in experiment.splits.items()
+    ]
+    if experiment.solver is not None:
+        files.append((root / name / "solver.prototxt", caffe_pb2.SolverParameter(**experiment.solver)))
+    return files
 
 
-def _read(path: Path) -> Any:
-    """The net in a prototxt, or None if it is none."""
+def _read(path: Path, kind: Any = caffe_pb2.NetParameter) -> Any:
+    """The message in a prototxt, or None if it is none of that kind."""
     try:
-        return text_format.Parse(path.read_text(), caffe_pb2.NetParameter())
+        return text_format.Parse(path.read_text(), kind())
     except (text_format.ParseError, UnicodeDecodeError):
         return None

@@ -28,22 +28,22 @@ MODULES = {
 }
 
 
-def trunk(n: Any, bottom: Any, dropout: bool) -> Any:
-    """Add conv1 ... inception_5b to the NetSpec ``n``; gives the last top, 1024 channels.
+def trunk(n: Any, bottom: Any, dropout: bool, *, thin: int = 1) -> Any:
+    """Add conv1 ... inception_5b to the NetSpec ``n``; gives the last top, 1024 channels divided by ``thin``.
 
     The paper keeps dropout where the classifier had it, which is here: 0.4, once, before the scores. The
     classifier dropped averages over the image, this one drops at every place by itself.
     """
-    top = conv_relu(n, "conv1", "7x7_s2", bottom, 64, kernel_size=7, stride=2, pad=3)
+    top = conv_relu(n, "conv1", "7x7_s2", bottom, 64 // thin, kernel_size=7, stride=2, pad=3)
     n["pool1/3x3_s2"] = halve(top)
     n["pool1/norm1"] = normalise(n["pool1/3x3_s2"])
-    top = conv_relu(n, "conv2", "3x3_reduce", n["pool1/norm1"], 64, kernel_size=1)
-    top = conv_relu(n, "conv2", "3x3", top, 192, kernel_size=3, pad=1)
+    top = conv_relu(n, "conv2", "3x3_reduce", n["pool1/norm1"], 64 // thin, kernel_size=1)
+    top = conv_relu(n, "conv2", "3x3", top, 192 // thin, kernel_size=3, pad=1)
     n["conv2/norm2"] = top = normalise(top)
     for pool, modules in MODULES.items():
         n[f"{pool}/3x3_s2"] = top = halve(top)
         for module, widths in modules.items():
-            top = inception(n, f"inception_{module}", top, *widths)
+            top = inception(n, f"inception_{module}", top, *(width // thin for width in widths))
     if dropout:
         n["inception_5b/drop"] = top = L.Dropout(top, dropout_ratio=0.4, in_place=True)
     return top

@@ -10,7 +10,8 @@ random ones), and surgery.interp fills the deconvolutions with bilinear kernels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,57 +21,82 @@ from caffe import layers as L
 from caffe import params as P
 from nets.multipliers import FIXED, LEARNED
 
+# The constants by which FCN-8s at-once scales the pooling layers that it scores, so that all streams have features of
+# about one size; trained all at once without them, it diverges (PAMI section 4.2; the values are the reference's).
+AT_ONCE = {"pool4": 0.01, "pool3": 0.0001}
+
+
+def add(scores: Any, finer_scores: Any) -> Any:
+    """The sum of two sets of scores of one size."""
+    return L.Eltwise(scores, finer_scores, operation=P.Eltwise.SUM)
+
 
 def fcn32s(
     n: Any,
     features: Any,
     classes: int,
+    *,
+    image: str = "data",
+    suffix: str = "",
     kernel_size: int = 64,
     crop: Callable[[Any, Any], Any] = coord_map.crop,
+    **filler: Any,
 ) -> None:
-    """Score at stride 32 and up-sample at once."""
-    n.score_fr = score(features, classes)
-    n.upscore = upsample(n.score_fr, classes, kernel_size=kernel_size, stride=32)
-    n.score = crop(n.upscore, n.data)
+    """Score at stride 32 and up-sample at once.
+
+    ``image`` names the top to whose size the scores are cropped. ``suffix`` ends the name of every layer, for several
+    heads on one trunk. ``filler`` goes to the score layer.
+    """
+    n["score_fr" + suffix] = score(features, classes, **filler)
+    n["upscore" + suffix] = upsample(n["score_fr" + suffix], classes, kernel_size=kernel_size, stride=32)
+    n["score" + suffix] = crop(n["upscore" + suffix], n[image])
 
 
-def fcn16s(n: Any, features: Any, classes: int) -> None:
-    """Score at stride 32, add the scores of pool4 at stride 16, up-sample the rest of the way."""
-    n.score_fr = score(features, classes)
-    n.upscore2 = upsample(n.score_fr, classes, kernel_size=4, stride=2)
+def with_skips(
+    n: Any,
+    features: Any,
+    classes: int,
+    *,
+    pools: Sequence[str],
+    image: str = "data",
+    suffix: str = "",
+    scales: Mapping[str, float] | None = None,
+    fuse: Callable[[Any, Any], Any] = add,
+    interpolation: Any = FIXED,
+    **filler: Any,
+) -> None:
+    """Score at stride 32; at each of ``pools`` up-sample by 2 and add that layer's scores; up-sample the rest.
 
-    n.score_pool4 = score(n.pool4, classes)
-    n.score_pool4c = coord_map.crop(n.score_pool4, n.upscore2)
-    n.fuse_pool4 = add(n.upscore2, n.score_pool4c)
-    n.upscore16 = upsample(n.fuse_pool4, classes, kernel_size=32, stride=16)
-
-    n.score = coord_map.crop(n.upscore16, n.data)
-
-
-def fcn8s(n: Any, features: Any, classes: int) -> None:
-    """Score at stride 32, add pool4's scores at stride 16 and pool3's at stride 8, up-sample the rest."""
-    n.score_fr = score(features, classes)
-    n.upscore2 = upsample(n.score_fr, classes, kernel_size=4, stride=2)
-
-    n.score_pool4 = score(n.pool4, classes)
-    n.score_pool4c = coord_map.crop(n.score_pool4, n.upscore2)
-    n.fuse_pool4 = add(n.upscore2, n.score_pool4c)
-    n.upscore_pool4 = upsample(n.fuse_pool4, classes, kernel_size=4, stride=2)
-
-    n.score_pool3 = score(n.pool3, classes)
-    n.score_pool3c = coord_map.crop(n.score_pool3, n.upscore_pool4)
-    n.fuse_pool3 = add(n.upscore_pool4, n.score_pool3c)
-    n.upscore8 = upsample(n.fuse_pool3, classes, kernel_size=16, stride=8)
-
-    n.score = coord_map.crop(n.upscore8, n.data)
+    ``image``, ``suffix`` and ``filler`` are as in fcn32s. ``scales`` gives constants to multiply pooling layers by
+    before they are scored (AT_ONCE). ``fuse`` joins two sets of scores. ``interpolation`` says how the layers that
+    up-sample by 2 learn; the last one, which up-samples to the image, stays fixed.
+    """
+    top = n["score_fr" + suffix] = score(features, classes, **filler)
+    name, stride = "upscore2", 32
+    for pool in pools:
+        n[name + suffix] = top = upsample(top, classes, kernel_size=4, stride=2, param=interpolation)
+        finer = n[pool]
+        if scales:
+            constant = {"type": "constant", "value": scales[pool]}
+            n[f"scale_{pool}{suffix}"] = finer = L.Scale(finer, filler=constant, param=FIXED)
+        n[f"score_{pool}{suffix}"] = score(finer, classes, **filler)
+        n[f"score_{pool}{suffix}c"] = coord_map.crop(n[f"score_{pool}{suffix}"], top)
+        n[f"fuse_{pool}{suffix}"] = top = fuse(top, n[f"score_{pool}{suffix}c"])
+        name, stride = f"upscore_{pool}", stride // 2
+    n[f"upscore{stride}{suffix}"] = upsample(top, classes, kernel_size=2 * stride, stride=stride)
+    n["score" + suffix] = coord_map.crop(n[f"upscore{stride}{suffix}"], n[image])
 
 
-def score(features: Any, classes: int) -> Any:
+fcn16s = partial(with_skips, pools=("pool4",))
+fcn8s = partial(with_skips, pools=("pool4", "pool3"))
+
+
+def score(features: Any, classes: int, **filler: Any) -> Any:
     """A 1x1 convolution: each class's score at each place."""
-    return L.Convolution(features, num_output=classes, kernel_size=1, pad=0, param=LEARNED)
+    return L.Convolution(features, num_output=classes, kernel_size=1, pad=0, param=LEARNED, **filler)
 
 
-def upsample(scores: Any, classes: int, kernel_size: int, stride: int) -> Any:
+def upsample(scores: Any, classes: int, kernel_size: int, stride: int, param: Any = FIXED) -> Any:
     """A deconvolution for bilinear interpolation, without group as in the reference: classes x classes kernels."""
     return L.Deconvolution(
         scores,
@@ -80,13 +106,8 @@ def upsample(scores: Any, classes: int, kernel_size: int, stride: int) -> Any:
             "stride": stride,
             "bias_term": False,
         },
-        param=FIXED,
+        param=param,
     )
-
-
-def add(scores: Any, finer_scores: Any) -> Any:
-    """The sum of two sets of scores of one size."""
-    return L.Eltwise(scores, finer_scores, operation=P.Eltwise.SUM)
 
 
 def crop_through_concat(top_from: Any, top_to: Any) -> Any:

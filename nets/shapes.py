@@ -16,10 +16,11 @@ from caffe import layers as L
 from nets import vgg16, voc
 
 CLASSES = 6  # 5 and background
+THIN = 16
 
 
-def fcn(split: str, head: Callable[[Any, Any, int], None]) -> Any:
-    """FCN-32s, 16s or 8s, whichever ``head`` is, on a thin VGG16."""
+def fcn(split: str, head: Callable[[Any, Any, int], None], thin: int = THIN) -> Any:
+    """FCN-32s, 16s or 8s, whichever ``head`` is, on a VGG16 of a sixteenth of its channels, or less."""
     n = caffe.NetSpec()
     voc.data(
         n,
@@ -34,8 +35,7 @@ def fcn(split: str, head: Callable[[Any, Any, int], None]) -> Any:
         n,
         n.scaled,
         dropout=False,
-        widths=tuple(width // 16 for width in vgg16.WIDTHS),
-        fc_width=vgg16.FC_WIDTH // 16,
+        thin=max(thin, THIN),
         weight_filler={"type": "msra"},
     )
     head(n, features, CLASSES)

@@ -11,7 +11,7 @@ from typing import Any
 
 import caffe
 from caffe import layers as L
-from nets import googlenet, heads, vgg16
+from nets import alexnet, googlenet, heads, vgg16
 
 DEPLOY = "deploy"
 
@@ -20,21 +20,34 @@ VOID = 255  # the label of pixels that count neither in the loss nor in the scor
 MEAN = (104.00699, 116.66877, 122.67892)  # of the ILSVRC images that the trunks were trained on: B, G, R
 
 
-def fcn_vgg16(split: str, head: Callable[[Any, Any, int], None]) -> Any:
-    """FCN-32s, 16s or 8s, whichever ``head`` is, on VGG16."""
+def fcn_vgg16(split: str, head: Callable[[Any, Any, int], None], thin: int = 1) -> Any:
+    """FCN-32s, 16s or 8s, whichever ``head`` is, on VGG16, its channels divided by ``thin``."""
     n = caffe.NetSpec()
     data(n, split)
-    features = vgg16.trunk(n, n.data, dropout=split != DEPLOY)
+    features = vgg16.trunk(n, n.data, dropout=split != DEPLOY, thin=thin)
     head(n, features, CLASSES)
     loss(n, split, normalize=False)
     return n.to_proto()
 
 
-def fcn_googlenet(split: str) -> Any:
+def fcn_alexnet(split: str, thin: int = 1) -> Any:
+    """FCN-AlexNet at stride 32. With a kernel of 63 the crop's offset is whole: 18; with 64 it would be 18.5.
+
+    Its loss is the mean over the pixels, and its solver's the papers' first recipe: 20 images an iteration.
+    """
+    n = caffe.NetSpec()
+    data(n, split)
+    features = alexnet.trunk(n, n.data, dropout=split != DEPLOY, thin=thin)
+    heads.fcn32s(n, features, CLASSES, kernel_size=63)
+    loss(n, split, normalize=True)
+    return n.to_proto()
+
+
+def fcn_googlenet(split: str, thin: int = 1) -> Any:
     """FCN-GoogLeNet at stride 32. With a kernel of 63 the crop's offset is whole: 1; with 64 it would be 1.5."""
     n = caffe.NetSpec()
     data(n, split)
-    features = googlenet.trunk(n, n.data, dropout=split != DEPLOY)
+    features = googlenet.trunk(n, n.data, dropout=split != DEPLOY, thin=thin)
     heads.fcn32s(n, features, CLASSES, kernel_size=63, crop=heads.crop_through_concat)
     loss(n, split, normalize=False)
     return n.to_proto()
@@ -46,11 +59,12 @@ def data(
     sbdd_dir: str = "../data/sbdd/dataset",
     voc_dir: str = "../data/pascal/VOC2011",
     size: int = 500,
+    **options: Any,
 ) -> None:
     """Add data (1 x 3 x H x W: B, G, R, less the mean) and, but for DEPLOY, label (1 x 1 x H x W).
 
     The folders are relative to the experiment's. Each image has its own size; ``size`` is only what a
-    deploy net is made with.
+    deploy net is made with. ``options`` are further settings of the data layer (layers.SegDataLayer).
     """
     if split == DEPLOY:
         n.data = L.Input(name="input", shape={"dim": [1, 3, size, size]})
@@ -59,7 +73,7 @@ def data(
         layer, folder = "SBDDSegDataLayer", {"sbdd_dir": sbdd_dir}
     else:
         layer, folder = "VOCSegDataLayer", {"voc_dir": voc_dir}
-    settings = {**folder, "split": split, "mean": MEAN, "seed": 1337}
+    settings = {**folder, "split": split, "mean": MEAN, "seed": 1337, **options}
     n.data, n.label = L.Python(module="layers", layer=layer, param_str=str(settings), ntop=2)
 
 
