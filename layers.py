@@ -5,15 +5,16 @@ A prototxt names a layer and gives it a Python dict as its param_str:
     python_param {
       module: "layers"
       layer: "VOCSegDataLayer"
-      param_str: "{'voc_dir': '../data/VOC2011', 'split': 'seg11valid', 'mean': (104.007, 116.669, 122.679)}"
+      param_str: "{'voc_dir': '../data/pascal/VOC2011', 'split': 'seg11valid', 'mean': (104.007, 116.669, 122.679)}"
     }
 
-The two tops are the image, 1 x 3 x H x W, BGR minus the mean, and its labels, 1 x 1 x H x W, where 255 is
-void. Every image has a size of its own, so the net reshapes at each pass, and a batch is one image.
+The tops are the image, 1 x 3 x H x W, BGR minus the mean, and its labels, 1 x 1 x H x W, where 255 is void; SIFT
+Flow has two of labels, and NYUDv2's are chosen by param_str. Every image has a size of its own, so the net reshapes
+at each pass, and a batch is one image. seg_data_layer.SegDataLayer has the settings that all share.
 
 Paths are relative to the folder that the program runs in, as in the reference. Where the environment variable
 FCN_DATA is set (`--data DIR` sets it), a path that begins with ../data or ../../data is looked for there
-instead: with FCN_DATA=/big/disk, ../data/VOC2011 is /big/disk/VOC2011.
+instead: with FCN_DATA=/big/disk, ../data/pascal/VOC2011 is /big/disk/pascal/VOC2011.
 
 A new dataset is a class derived from SegDataLayer that says where its files are and how a label is read.
 What cannot be read is an error with its path: FileNotFoundError if it is missing, ValueError if it is damaged
@@ -22,179 +23,47 @@ or of a kind that cannot be learned from.
 
 from __future__ import annotations
 
-import ast
-import difflib
-import math
-import os
-import random
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import scipy.io
-from PIL import Image
 
-import caffe
+from reading import context_classes
+from reading.folder_files import find_images, find_labels
+from reading.image_files import (
+    data_path,
+    network_input,
+    read_ids,
+    read_image,
+    read_index_image,
+    read_log_depth,
+)
+from reading.label_layers import ClassTargetsLayer, LossSamplingLayer
+from reading.mat_files import read_mat_labels, read_sbd_label
+from reading.param_str import Setting, is_count, is_name
+from reading.seg_data_layer import SegDataLayer
+from vis import VOID
 
-Read = TypeVar("Read")
-# What a layer is given as bottom and top: blobs to index, of a class that pycaffe does not name.
-Blobs = Sequence[Any]
-
-# How to get the generated dataset, which both layouts below hold.
-_SHAPES = "run `python -m datasets make shapes` in the repository"
-
-# EXIF's orientation tag (274): how the stored picture is turned into the one that was taken.
-_ORIENTATION = 0x0112
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+# What prototxts name, and what programs take from here.
+__all__ = [
+    "ClassTargetsLayer",
+    "FolderSegDataLayer",
+    "LossSamplingLayer",
+    "NYUDSegDataLayer",
+    "PASCALContextSegDataLayer",
+    "SBDDSegDataLayer",
+    "SIFTFlowSegDataLayer",
+    "SegDataLayer",
+    "VOCSegDataLayer",
+    "data_path",
+    "network_input",
+    "read_image",
+]
 
 
-class SegDataLayer(caffe.Layer):
-    """What the data layers share: param_str, the order of images, image and label brought to the tops.
-
-    A dataset gives folder_key, source, split_file, image_file, label_file and read_label; one that has other
-    tops than image and label gives top_names and load.
-
-    The keys of param_str: the dataset's folder (folder_key); split, the list of images to read; mean, for
-    blue, green and red; randomize (True) and seed (None), see ImageOrder; scale (1), by which pixels are
-    multiplied once the mean is subtracted. The last is ours, the others are the reference's.
-    """
-
-    # Lets the engine run this layer ahead on a thread, in the same order; BVLC Caffe pays no attention to it.
-    prefetch = True
-
-    # The key of param_str that holds the dataset's folder, and how to get what is missing in that {folder}.
-    folder_key = ""
-    source = ""
-    top_names: tuple[str, ...] = ("data", "label")
-
-    folder: Path
-    split: str
-    ids: list[str]
-    order: ImageOrder
-    # The image that the last forward gave, None before the first.
-    current_id: str | None
-
-    def split_file(self) -> Path:
-        """Return the text file that lists the split's image ids, one a line."""
-        raise NotImplementedError
-
-    def image_file(self, image_id: str) -> Path:
-        """Return the path of an image."""
-        raise NotImplementedError
-
-    def label_file(self, image_id: str) -> Path:
-        """Return the path of an image's labels."""
-        raise NotImplementedError
-
-    def read_label(self, path: Path) -> np.ndarray:
-        """Return the labels in a file, H x W, uint8, with 255 for void."""
-        raise NotImplementedError
-
-    # What Caffe calls
-
-    def setup(self, bottom: Blobs, top: Blobs) -> None:
-        """Read the settings and the list of images, and pick the first image."""
-        if len(top) != len(self.top_names) or len(bottom) != 0:
-            raise ValueError(
-                f"{type(self).__name__} has {len(self.top_names)} tops ({', '.join(self.top_names)}) and no "
-                f"bottom; the prototxt gives it {len(top)} and {len(bottom)}."
-            )
-        params = parse_param_str(self.param_str, self.folder_key)
-        self.folder = data_path(params[self.folder_key])
-        self.split = params["split"]
-        self.mean = params["mean"]
-        self.scale = params["scale"]
-        self.ids = self._read(read_ids, self.split_file(), f"the list of the split '{self.split}'")
-        # Evaluation goes through a list in its order, whatever the prototxt says.
-        shuffle = params["randomize"] and "train" in self.split
-        # Of several solvers each trains on images of its own; only the root has test nets.
-        training = self.phase == caffe.TRAIN
-        rank, ranks = (caffe.solver_rank(), caffe.solver_count()) if training else (0, 1)
-        self.order = ImageOrder(len(self.ids), shuffle, params["seed"], rank, ranks)
-        self.current_id = None
-        self._loaded: tuple[int, tuple[np.ndarray, ...]] | None = None
-
-    def reshape(self, bottom: Blobs, top: Blobs) -> None:
-        """Load the image whose turn it is and give the tops its size."""
-        if self._loaded is None or self._loaded[0] != self.order.index:
-            self._loaded = (self.order.index, self.load(self.ids[self.order.index]))
-        for i, values in enumerate(self._loaded[1]):
-            top[i].reshape(1, *values.shape)
-
-    def forward(self, bottom: Blobs, top: Blobs) -> None:
-        """Copy image and labels to the tops and pick the next image."""
-        assert self._loaded is not None
-        index, loaded = self._loaded
-        for i, values in enumerate(loaded):
-            top[i].data[...] = values
-        self.current_id = self.ids[index]
-        self.order.advance()
-
-    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
-        """Do nothing: there is nothing below data."""
-
-    # Where the layer is in its list
-
-    def state(self) -> dict[str, Any]:
-        """Return what it takes to go on after the last forward, as JSON can hold it.
-
-        image is the id of the last image that forward gave. A program that runs the layer ahead keeps, with
-        each image, the state that followed it: what to save is the state of the last image consumed.
-        """
-        return {"split": self.split, "image": self.current_id, **self.order.state()}
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that `state` returned; the next image is the one that would have followed.
-
-        Raises ValueError where the state is of another split, list or order than this layer's.
-        """
-        missing = [key for key in self.state() if key not in state]
-        if missing:
-            raise ValueError(f"The saved position of {type(self).__name__} lacks {', '.join(missing)}.")
-        if state["split"] != self.split:
-            raise ValueError(
-                f"The saved position is in the split '{state['split']}', but {type(self).__name__} reads "
-                f"'{self.split}'."
-            )
-        self.order.restore(state)
-        self.current_id = state["image"]
-
-    def load(self, image_id: str) -> tuple[np.ndarray, ...]:
-        """Return what the tops hold for an image: data, 3 x H x W, float32, and labels, 1 x H x W, uint8.
-
-        Raises FileNotFoundError and ValueError for files that are missing, damaged or do not fit each other.
-        """
-        image_file, label_file = self.image_file(image_id), self.label_file(image_id)
-        image = self._read(read_image, image_file, f"image {image_id} of the split '{self.split}'")
-        label = self._read(self.read_label, label_file, f"the label of image {image_id}")
-        if image.size != label.shape[::-1]:
-            raise ValueError(_sizes_differ(image_file, image.size, label_file, label.shape[::-1]))
-        return network_input(np.asarray(image), self.mean, self.scale), label[np.newaxis]
-
-    def _read(self, reader: Callable[[Path], Read], path: Path, what: str) -> Read:
-        try:
-            return reader(path)
-        except FileNotFoundError:
-            source = _SHAPES if "shapes" in self.folder.parts else self.source
-            raise FileNotFoundError(
-                f"{what[0].upper()}{what[1:]} is missing: there is no {os.path.abspath(path)}."
-                f"{self._splits_there(path)} If the data is elsewhere, name its folder with --data (or FCN_DATA). "
-                f"To get it: {source.format(folder=os.path.abspath(self.folder))}."
-            ) from None
-
-    def _splits_there(self, path: Path) -> str:
-        """Return the sentence that names the splits there are, where `path` is the list of one that is not."""
-        splits = sorted(p.stem for p in path.parent.glob("*.txt")) if path == self.split_file() else []
-        return f" The folder has the splits {', '.join(splits)}." if splits else ""
+def _fetch(names: str) -> str:
+    return f"run `python -m datasets fetch {names}` in the repository"
 
 
 class VOCSegDataLayer(SegDataLayer):
@@ -204,11 +73,13 @@ class VOCSegDataLayer(SegDataLayer):
     """
 
     folder_key = "voc_dir"
-    source = (
-        "curl -O http://host.robots.ox.ac.uk/pascal/VOC/voc2011/VOCtrainval_25-May-2011.tar; the archive's "
-        "VOCdevkit/VOC2011 becomes {folder}. In its ImageSets/Segmentation, the list seg11valid is VOC's val "
-        "without SBD's train: grep -vxFf SBD/train.txt val.txt > seg11valid.txt"
-    )
+    # The list seg11valid is VOC 2011's val without SBD's train.
+    source = f"{_fetch('voc2011 sbd')}, which also makes the list seg11valid"
+
+    def configure(self, params: Mapping[str, Any]) -> None:
+        """Say how to get the year that the folder is of."""
+        if self.folder.name in ("VOC2010", "VOC2012"):
+            self.source = _fetch(self.folder.name.lower())
 
     def split_file(self) -> Path:
         """Return ImageSets/Segmentation/SPLIT.txt."""
@@ -235,10 +106,7 @@ class SBDDSegDataLayer(SegDataLayer):
     """
 
     folder_key = "sbdd_dir"
-    source = (
-        "curl -O http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/"
-        "benchmark.tgz; the archive's benchmark_RELEASE/dataset becomes {folder}"
-    )
+    source = _fetch("sbd")
 
     def split_file(self) -> Path:
         """Return SPLIT.txt."""
@@ -257,256 +125,238 @@ class SBDDSegDataLayer(SegDataLayer):
         return read_sbd_label(path)
 
 
-class ImageOrder:
-    """The order in which a list's images come.
+class NYUDSegDataLayer(SegDataLayer):
+    """NYUDv2, 40 classes: images, their depth and its HHA encoding, whichever tops are asked for.
 
-    shuffle False: the list's own, round and round. True: each drawn from all, with replacement, exactly as
-    `random.seed(seed)` and one `random.randint(0, count - 1)` an image would draw, but from a generator that
-    nothing else draws from. With no seed, one is taken from the system, and kept in the state.
+    The layout: data/images, data/depth and data/hha, each with img_ID.png, segmentation/img_ID.mat, SPLIT.txt. A list
+    trainval that is missing is that of train and then val. The tops are those that `tops` names, in its order:
 
-    Of several solvers that train together, rank r of n takes images r, r + n, r + 2n, ... of that order.
+    color   1 x 3 x H x W, BGR minus `mean`
+    depth   1 x 1 x H x W, the natural logarithm of the file's value minus its mean, which `scale` does not multiply;
+            a depth of 0, where nothing was measured, is an error
+    hha     1 x 3 x H x W, horizontal disparity, height and angle, in this order, minus their means
+    label   1 x 1 x H x W, 0 to 39; the file's 0, no class, is 255
     """
 
-    def __init__(self, count: int, shuffle: bool, seed: int | None, rank: int = 0, ranks: int = 1) -> None:
-        self.count = count
-        self.rank, self.ranks = rank, ranks
-        self.seed = (random.SystemRandom().getrandbits(32) if seed is None else seed) if shuffle else None
-        self._start()
+    folder_key = "nyud_dir"
+    source = _fetch("nyud")
+    default_mean = (116.190, 97.203, 92.318)
+    has_background = False
 
-    def _start(self) -> None:
-        self._random = random.Random(self.seed)
-        self.draws = 0
-        # The image whose turn it is, as an index into the list.
-        self.index = self.rank % self.count
-        if self.seed is not None:
-            for _ in range(self.rank + 1):
-                self._draw()
+    HHA_MEAN = (132.431, 94.076, 118.477)
+    LOG_DEPTH_MEAN = 7.844
+    TOPS = ("color", "depth", "hha", "label")
+    CLASSES = 40
 
-    def _draw(self) -> None:
-        self.index = self._random.randint(0, self.count - 1)
-        self.draws += 1
+    @classmethod
+    def settings(cls) -> dict[str, Setting]:
+        """Return what param_str may hold: tops, beside what all have."""
 
-    def advance(self) -> None:
-        """Go on to the next image."""
-        if self.seed is None:
-            self.index = (self.index + self.ranks) % self.count
-        else:
-            for _ in range(self.ranks):
-                self._draw()
+        def is_choice(value: Any) -> bool:
+            if not isinstance(value, (list, tuple)) or not all(name in cls.TOPS for name in value):
+                return False
+            return len(value) == len(set(value)) > 0
 
-    def state(self) -> dict[str, int | None]:
-        """Return the position as JSON can hold it: the seed and how often it has been drawn from."""
-        return {"images": self.count, "seed": self.seed, "draws": self.draws, "next": self.index}
+        kind = f"a list of some of {', '.join(map(repr, cls.TOPS))}, each once"
+        return {**super().settings(), "tops": Setting(is_choice, kind)}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go to a position that `state` returned, by drawing again; raise ValueError if it cannot be one."""
-        if state["images"] != self.count or (state["seed"] is None) != (self.seed is None):
-            raise ValueError(
-                f"The saved position is in a list of {state['images']} images, "
-                f"{'in order' if state['seed'] is None else 'shuffled'}, but this list has {self.count}, "
-                f"{'in order' if self.seed is None else 'shuffled'}: use the list that the run began with."
-            )
-        self.seed = state["seed"]
-        self._start()
-        if self.seed is None:
-            self.index = state["next"] % self.count
-            return
-        while self.draws < state["draws"]:
-            self._draw()
-        if self.index != state["next"]:
-            raise ValueError(
-                f"The saved position does not agree with itself: draw {self.draws} from the seed {self.seed} "
-                f"is image {self.index}, not {state['next']}."
-            )
+    def configure(self, params: Mapping[str, Any]) -> None:
+        """Take the tops that are asked for."""
+        self.top_names = tuple(params["tops"])
+
+    def split_file(self) -> Path:
+        """Return SPLIT.txt."""
+        return self.folder / f"{self.split}.txt"
+
+    def read_split(self) -> list[str]:
+        """Return the split's ids; where trainval has no list, train's and val's."""
+        parts = [self.folder / "train.txt", self.folder / "val.txt"]
+        if self.split == "trainval" and not self.split_file().exists() and all(part.exists() for part in parts):
+            return [image_id for part in parts for image_id in read_ids(part)]
+        return super().read_split()
+
+    def image_file(self, image_id: str) -> Path:
+        """Return data/images/img_ID.png, whatever the tops are."""
+        return self.folder / "data" / "images" / f"img_{image_id}.png"
+
+    def label_file(self, image_id: str) -> Path:
+        """Return segmentation/img_ID.mat."""
+        return self.folder / "segmentation" / f"img_{image_id}.mat"
+
+    def top_file(self, name: str, image_id: str) -> Path:
+        """Return the file of color, depth, hha or label."""
+        if name in ("depth", "hha"):
+            return self.folder / "data" / name / f"img_{image_id}.png"
+        return super().top_file(name, image_id)
+
+    def read_top(self, name: str, path: Path) -> np.ndarray:
+        """Return what color, depth, hha or label holds."""
+        if name == "depth":
+            return read_log_depth(path)[np.newaxis] - np.float32(self.LOG_DEPTH_MEAN)
+        if name == "hha":
+            # The channels stay in the file's order: what network_input turns round is turned before.
+            return network_input(np.asarray(read_image(path))[:, :, ::-1], self.HHA_MEAN, self.scale)
+        return super().read_top(name, path)
+
+    def read_label(self, path: Path) -> np.ndarray:
+        """Return the variable segmentation, its 1 to 40 as 0 to 39, its 0 as void."""
+        return _from_one(read_mat_labels(path, "segmentation", 0, self.CLASSES))
 
 
-# Settings
+class SIFTFlowSegDataLayer(SegDataLayer):
+    """SIFT Flow, 33 semantic and 3 geometric classes: the tops data, sem and geo.
 
-
-def data_path(path: str) -> Path:
-    """Return where a path of a param_str is: under FCN_DATA if that is set and the path is in ../data."""
-    root = os.environ.get("FCN_DATA")
-    parts = PurePosixPath(path).parts
-    up = sum(part == ".." for part in parts)
-    if root and up and parts[: up + 1] == ("..",) * up + ("data",):
-        return Path(root, *parts[up + 1 :])
-    return Path(path).expanduser()
-
-
-def parse_param_str(text: str, folder_key: str) -> dict[str, Any]:
-    """Return the settings in a data layer's param_str, checked, with the defaults filled in.
-
-    The text is read as a Python literal and never evaluated. Raises ValueError for what is no dict, and for
-    keys that are missing, unknown or of a wrong kind.
+    The layout: Images, SemanticLabels and GeoLabels, each with the folder below, in which are ID.jpg and ID.mat;
+    SPLIT.txt. In the files 1 is the first class; 0, of the geometric labels also -1, is void.
     """
-    required = (folder_key, "split", "mean")
-    legal = (*required, "randomize", "seed", "scale")
-    try:
-        given = ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        raise ValueError(
-            f"param_str is not a Python literal ({error}): expected a dict such as {{'{folder_key}': "
-            f"'../data/...', 'split': 'train', 'mean': (104, 117, 123)}}, found {text[:200]!r}."
-        ) from None
-    if not isinstance(given, dict):
-        raise ValueError(f"param_str is a {type(given).__name__}, expected a dict: {text[:200]!r}.")
-    for key in given:
-        if key not in legal:
-            near = difflib.get_close_matches(str(key), legal, 1)
-            raise ValueError(
-                f"param_str has the unknown key {key!r}{f'; did you mean {near[0]!r}?' if near else '.'} "
-                f"The legal keys are {', '.join(legal)}."
-            )
-    missing = [key for key in required if key not in given]
-    if missing:
-        raise ValueError(
-            f"param_str lacks {', '.join(map(repr, missing))}. The legal keys are {', '.join(legal)}; "
-            f"{', '.join(required)} must be there."
+
+    folder_key = "siftflow_dir"
+    source = _fetch("siftflow")
+    top_names = ("data", "sem", "geo")
+    label_names = frozenset({"sem", "geo"})
+    default_mean = (114.578, 115.294, 108.353)
+    has_background = False
+
+    FOLDER = "spatial_envelope_256x256_static_8outdoorcategories"
+    CLASSES = 33
+    GEOMETRIC_CLASSES = 3
+
+    def split_file(self) -> Path:
+        """Return SPLIT.txt."""
+        return self.folder / f"{self.split}.txt"
+
+    def image_file(self, image_id: str) -> Path:
+        """Return Images/.../ID.jpg."""
+        return self.folder / "Images" / self.FOLDER / f"{image_id}.jpg"
+
+    def label_file(self, image_id: str) -> Path:
+        """Return SemanticLabels/.../ID.mat."""
+        return self.folder / "SemanticLabels" / self.FOLDER / f"{image_id}.mat"
+
+    def top_file(self, name: str, image_id: str) -> Path:
+        """Return the file of data, sem or geo."""
+        if name == "geo":
+            return self.folder / "GeoLabels" / self.FOLDER / f"{image_id}.mat"
+        return super().top_file(name, image_id)
+
+    def read_top(self, name: str, path: Path) -> np.ndarray:
+        """Return what data, sem or geo holds."""
+        if name == "geo":
+            geometric = read_mat_labels(path, "S", -1, self.GEOMETRIC_CLASSES)
+            return _from_one(geometric.clip(min=0))[np.newaxis]
+        return super().read_top(name, path)
+
+    def read_label(self, path: Path) -> np.ndarray:
+        """Return the semantic labels, the variable S, its 1 to 33 as 0 to 32, its 0 as void."""
+        return _from_one(read_mat_labels(path, "S", 0, self.CLASSES))
+
+
+class PASCALContextSegDataLayer(SegDataLayer):
+    """PASCAL-Context, labels of VOC 2010's images: the classes of a task, and background for all else.
+
+    voc_dir is the folder that has VOC2010 in it, with JPEGImages/ID.jpg and ImageSets/Main/SPLIT.txt. context_dir
+    has the labels, the variable LabelMap of trainval/ID.mat, whose numbers labels.txt names, and the list of the
+    task's classes (`classes`, by default 59_labels.txt; see context_classes). There is no void: class 0, background,
+    is learned and scored as the others are. class_names has the names, in the order of the net's outputs.
+    """
+
+    folder_key = "voc_dir"
+    source = _fetch("voc2010 pascal-context")
+    default_mean = (104.007, 116.669, 122.679)
+
+    class_names: tuple[str, ...]
+
+    @classmethod
+    def settings(cls) -> dict[str, Setting]:
+        """Return what param_str may hold: context_dir and classes, beside what all have."""
+        return {
+            **super().settings(),
+            "context_dir": Setting(is_name, "the folder of the annotations"),
+            "classes": Setting(is_name, "the name of a list of classes in context_dir", context_classes.SHIPPED),
+        }
+
+    def configure(self, params: Mapping[str, Any]) -> None:
+        """Read the classes of the task and how the dataset numbers them."""
+        self.folder = self.folder / "VOC2010"
+        self.context_folder = data_path(params["context_dir"])
+        everything = self.context_folder / "labels.txt"
+        names = self.read(context_classes.read_names, everything, "the list of all labels")
+        self.class_names, self._table = self.read(
+            lambda path: context_classes.read_task(path, names, everything),
+            self.context_folder / params["classes"],
+            "the list of the task's classes",
         )
-    params = {"randomize": True, "seed": None, "scale": 1.0, **given}
-    wanted: dict[str, tuple[bool, str]] = {
-        folder_key: (_is_name(params[folder_key]), "the dataset's folder"),
-        "split": (_is_name(params["split"]), "the name of a list of images"),
-        "mean": (_is_color(params["mean"]), "three numbers: blue, green, red"),
-        "randomize": (params["randomize"] in (True, False), "True or False"),
-        "seed": (params["seed"] is None or type(params["seed"]) is int, "a whole number or None"),
-        "scale": (_is_number(params["scale"]) and params["scale"] != 0, "a number other than 0"),
-    }
-    for key, (right, kind) in wanted.items():
-        if not right:
-            raise ValueError(f"param_str's {key!r} is {params[key]!r}, expected {kind}.")
-    return params
+
+    def split_file(self) -> Path:
+        """Return ImageSets/Main/SPLIT.txt."""
+        return self.folder / "ImageSets" / "Main" / f"{self.split}.txt"
+
+    def image_file(self, image_id: str) -> Path:
+        """Return JPEGImages/ID.jpg."""
+        return self.folder / "JPEGImages" / f"{image_id}.jpg"
+
+    def label_file(self, image_id: str) -> Path:
+        """Return trainval/ID.mat."""
+        return self.context_folder / "trainval" / f"{image_id}.mat"
+
+    def read_label(self, path: Path) -> np.ndarray:
+        """Return the task's classes, from the variable LabelMap."""
+        return self._table[read_mat_labels(path, "LabelMap", 0, len(self._table) - 1)]
 
 
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and bool(value)
+class FolderSegDataLayer(SegDataLayer):
+    """A folder of one's own: images/ID.jpg (or .png, ...), labels/ID.png, SPLIT.txt with an ID a line.
 
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_color(value: object) -> bool:
-    return isinstance(value, (tuple, list)) and len(value) == 3 and all(map(_is_number, value))
-
-
-# Files
-
-
-def read_ids(path: Path) -> list[str]:
-    """Return the image ids that a split's file lists, one a line; blank lines do not count."""
-    try:
-        ids = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except FileNotFoundError:
-        raise
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as a list of image ids: {error}.") from None
-    if not ids:
-        raise ValueError(f"{path} is empty: expected image ids, one a line.")
-    return ids
-
-
-def read_image(path: Path | str) -> Image.Image:
-    """Return an image as a person sees it: RGB, 8 bits, turned the way that its EXIF orientation says.
-
-    Grey is repeated in the three channels. Transparency lies over white, as viewers show it: what hides under
-    a transparent pixel is arbitrary. 16-bit values are scaled to 8 bits. CMYK is converted without a colour
-    profile. Raises FileNotFoundError, and ValueError for what cannot be decoded or has floating-point pixels.
+    A label's pixels are its classes' indices, 0 to classes - 1, and 255 void; class 0 is what masks take for the
+    background. That every ID of the list has one image and a label is checked before the first pass; what the label
+    holds, as it is read.
     """
-    image = _decode(Path(path))
-    if image.mode.startswith("I"):
-        levels = np.asarray(image)
-        if levels.min() < 0 or levels.max() > 0xFFFF:
-            raise ValueError(f"{path} has pixels of more than 16 bits: save it with 8 bits a channel.")
-        image = Image.fromarray(((levels.astype(np.int64) + 128) // 257).astype(np.uint8))
-    elif image.mode == "F":
-        raise ValueError(f"{path} has floating-point pixels of unknown range: save it with 8 bits a channel.")
-    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-        white = Image.new("RGBA", image.size, "white")
-        white.alpha_composite(image.convert("RGBA"))
-        image = white
-    return image.convert("RGB")
+
+    folder_key = "folder"
+
+    @classmethod
+    def settings(cls) -> dict[str, Setting]:
+        """Return what param_str may hold: classes, beside what all have."""
+        few = Setting(lambda value: is_count(value) and 0 < value < 256, "the number of classes, 1 to 255")
+        return {**super().settings(), "classes": few}
+
+    def configure(self, params: Mapping[str, Any]) -> None:
+        """Take the number of classes."""
+        self.classes = params["classes"]
+
+    def read_split(self) -> list[str]:
+        """Return the split's ids, of each of which there are an image and a label."""
+        ids = super().read_split()
+        self._images = find_images(self.folder / "images", ids, self.split_file())
+        find_labels(self.folder / "labels", ids, self.split_file())
+        return ids
+
+    def split_file(self) -> Path:
+        """Return SPLIT.txt."""
+        return self.folder / f"{self.split}.txt"
+
+    def image_file(self, image_id: str) -> Path:
+        """Return images/ID with the suffix that it has."""
+        return self._images[image_id]
+
+    def label_file(self, image_id: str) -> Path:
+        """Return labels/ID.png."""
+        return self.folder / "labels" / f"{image_id}.png"
+
+    def read_label(self, path: Path) -> np.ndarray:
+        """Return an index image's labels."""
+        labels = read_index_image(path)
+        beyond = labels[(labels >= self.classes) & (labels != VOID)]
+        if beyond.size:
+            raise ValueError(
+                f"{path} has the label {beyond.max()} ({beyond.size} of {labels.size} pixels are so large), but there "
+                f"are {self.classes} classes: expected 0 to {self.classes - 1}, and 255 for void. Number the classes "
+                "from 0, or give the right number of them as 'classes' and to the net's score layers. If the pixels "
+                "are shades or colours for the eye, vis.labels_from_colors and vis.save_labels make labels of them."
+            )
+        return labels
 
 
-def network_input(rgb: np.ndarray, mean: Sequence[float], scale: float = 1.0) -> np.ndarray:
-    """Return an image as a net takes it: (BGR - mean) * scale, 3 x H x W, float32.
-
-    rgb: H x W x 3, uint8. mean: blue, green, red.
-    """
-    bgr = rgb[:, :, ::-1].astype(np.float32)
-    # In double precision and rounded once, as the reference's subtraction in place is.
-    bgr -= np.asarray(mean, np.float64)
-    bgr *= scale
-    return bgr.transpose(2, 0, 1)
-
-
-def read_index_image(path: Path) -> np.ndarray:
-    """Return the labels in a palette or grey image, whose pixels are the class indices: H x W, uint8.
-
-    Raises FileNotFoundError, and ValueError for colour pictures, one-bit images and values beyond 255.
-    """
-    image = _decode(path)
-    if image.mode not in ("P", "L") and not image.mode.startswith("I"):
-        raise ValueError(
-            f"{path} is an image of mode {image.mode}, but a label is one channel of class indices: save it "
-            "as an 8-bit palette or grey PNG (vis.labels_from_colors and vis.save_labels turn a picture in "
-            "VOC's colours into one)."
-        )
-    labels = np.asarray(image)
-    if labels.min() < 0 or labels.max() > 255:
-        raise ValueError(f"{path} has labels from {labels.min()} to {labels.max()}: expected 0 to 255.")
-    return labels.astype(np.uint8)
-
-
-def read_sbd_label(path: Path) -> np.ndarray:
-    """Return GTcls.Segmentation of an SBD .mat file: H x W, uint8.
-
-    Raises FileNotFoundError, and ValueError for a file that is damaged or holds something else.
-    """
-    try:
-        stored = scipy.io.loadmat(path, appendmat=False, variable_names=["GTcls"])
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # A damaged file shows as nearly any exception in scipy's reader.
-        raise ValueError(f"{path} cannot be read as a MATLAB file: {error}. Fetch it again.") from None
-    try:
-        labels = np.asarray(stored["GTcls"][0]["Segmentation"][0])
-    except (KeyError, IndexError, ValueError, TypeError):
-        raise ValueError(f"{path} has no GTcls.Segmentation: expected a label file of SBD's folder cls.") from None
-    if labels.ndim != 2 or labels.size == 0 or labels.dtype.kind not in "uif":
-        raise ValueError(f"{path}: GTcls.Segmentation is {labels.shape} {labels.dtype}, expected H x W labels.")
-    if labels.min() < 0 or labels.max() > 255:
-        raise ValueError(f"{path} has labels from {labels.min()} to {labels.max()}: expected 0 to 255.")
-    return labels.astype(np.uint8)
-
-
-def _decode(path: Path) -> Image.Image:
-    """Return an image file's pixels, turned as its EXIF orientation says, in the file's own mode."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # Decoders raise OSError, SyntaxError, ValueError and more for damaged files.
-        raise ValueError(f"{path} cannot be read as an image: {error}. It is damaged, or no image.") from None
-    try:
-        orientation = image.getexif().get(_ORIENTATION)
-    except Exception:  # Damaged EXIF is no reason to refuse a sound picture; viewers ignore it too.
-        orientation = None
-    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
-
-
-def _sizes_differ(image_file: Path, image: tuple[int, int], label_file: Path, label: tuple[int, ...]) -> str:
-    """Return the sentence for an image and a label of different sizes, given as (width, height)."""
-    text = (
-        f"{image_file} is {image[0]} x {image[1]} pixels (width x height), but its label {label_file} is "
-        f"{label[0]} x {label[1]}."
-    )
-    with Image.open(image_file) as stored:
-        turned = stored.size != image
-    if turned and label == image[::-1]:
-        text += (
-            " The image's EXIF data says that it is to be shown turned by a quarter, and the label fits it "
-            "unturned: turn the label too, or remove the orientation from the image."
-        )
-    return text
+def _from_one(labels: np.ndarray) -> np.ndarray:
+    """Return labels that count from 1, 0 being no class, as labels that count from 0, with void for no class."""
+    return np.where(labels == 0, VOID, labels - 1).astype(np.uint8)

@@ -12,28 +12,39 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from reading.image_files import read_lines
+
 # The label of a pixel that is neither trained nor scored.
 VOID = 255
 
-# Each dataset's classes, in the order of the score layer's channels. The key is how the folders of the
-# dataset's experiments begin: voc-fcn8s, shapes-fcn/8s.
+_VOC = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+
+# Each dataset's classes, in the order of the score layer's channels. A key begins as the folders of the dataset's
+# experiments do, up to the first hyphen: voc-fcn8s, shapes-fcn/8s. SIFT Flow's two sets differ in their number.
 CLASSES: dict[str, tuple[str, ...]] = {
-    "voc": (
-        *(
-            "background",
-            "aeroplane",
-            "bicycle",
-            "bird",
-            "boat",
-            "bottle",
-            "bus",
-            "car",
-            "cat",
-            "chair",
-            "cow",
-        ),
-        *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train"),
-        "tvmonitor",
+    "voc": _VOC,
+    "nyud": (
+        *("wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf", "picture"),
+        *("counter", "blinds", "desk", "shelves", "curtain", "dresser", "pillow", "mirror", "floor mat"),
+        *("clothes", "ceiling", "books", "refridgerator", "television", "paper", "towel", "shower curtain"),
+        *("box", "whiteboard", "person", "night stand", "toilet", "sink", "lamp", "bathtub", "bag"),
+        *("otherstructure", "otherfurniture", "otherprop"),
+    ),
+    "siftflow": (
+        *("awning", "balcony", "bird", "boat", "bridge", "building", "bus", "car", "cow", "crosswalk", "desert"),
+        *("door", "fence", "field", "grass", "moon", "mountain", "person", "plant", "pole", "river", "road"),
+        *("rock", "sand", "sea", "sidewalk", "sign", "sky", "staircase", "streetlight", "sun", "tree", "window"),
+    ),
+    "siftflow-geometric": ("sky", "horizontal", "vertical"),
+    "pascalcontext": (
+        *_VOC,
+        *("bag", "bed", "bench", "book", "building", "cabinet", "ceiling", "clothes", "computer", "cup", "door"),
+        *("fence", "floor", "flower", "food", "grass", "ground", "keyboard", "light", "mountain", "mouse"),
+        *("curtain", "platform", "sign", "plate", "road", "rock", "shelves", "sidewalk", "sky", "snow"),
+        *("bedcloth", "track", "tree", "truck", "wall", "water", "window", "wood"),
     ),
     "shapes": ("background", "disc", "square", "triangle", "ring", "cross"),
 }
@@ -52,13 +63,23 @@ _LINE = 18
 def class_names(experiment: str | Path | None, count: int) -> tuple[str, ...]:
     """Return the names of an experiment's `count` classes.
 
-    experiment: the experiment's folder, such as voc-fcn8s or shapes-fcn/8s. Where no dataset of that name and
-    number of classes is known, the classes are called "class 0", "class 1", ...
+    experiment: the experiment's folder, such as voc-fcn8s or shapes-fcn/8s, from where the program runs or from the
+    root of the repository. A classes.txt in it, a name a line, gives the names if it has so many. Else the dataset
+    does by which the folder, or one that it is in, is called. Where that has another number of classes, they are
+    called "class 0", "class 1", ... Raises ValueError for a classes.txt that cannot be read.
     """
-    for part in reversed(Path(experiment).parts) if experiment is not None else ():
-        names = CLASSES.get(part.split("-")[0], ())
-        if len(names) == count:
-            return names
+    if experiment is None:
+        return tuple(f"class {i}" for i in range(count))
+    for folder in (Path(experiment), Path(__file__).resolve().parent / experiment):
+        listed = folder / "classes.txt"
+        if listed.is_file():
+            names = tuple(read_lines(listed, "class names"))
+            if len(names) == count:
+                return names
+    for part in reversed(Path(experiment).parts):
+        for key, names in CLASSES.items():
+            if key.split("-")[0] == part.split("-")[0] and len(names) == count:
+                return names
     return tuple(f"class {i}" for i in range(count))
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 import caffe
 import layers
 import vis
+from reading.image_order import ImageOrder
 
 MEAN = (104.00699, 116.66877, 122.67892)
 
@@ -117,13 +118,6 @@ def test_scale_multiplies_after_the_mean_is_subtracted(tmp_path, voc):
     assert np.array_equal(scaled.blobs["data"].data, plain.blobs["data"].data / 4)
 
 
-def test_network_input_rounds_once_as_a_subtraction_in_place_does():
-    rgb = picture(3)
-    expected = rgb[:, :, ::-1].astype(np.float32)
-    expected -= np.array(MEAN)
-    assert np.array_equal(layers.network_input(rgb, MEAN), expected.transpose(2, 0, 1))
-
-
 # The order
 
 
@@ -154,14 +148,14 @@ def test_without_a_seed_the_order_differs_from_run_to_run(tmp_path, voc):
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("seed", [1337, None])
 def test_an_order_goes_on_from_its_saved_state(shuffle, seed):
-    order = layers.ImageOrder(50, shuffle, seed)
+    order = ImageOrder(50, shuffle, seed)
     for _ in range(70):
         order.advance()
     state = json.loads(json.dumps(order.state()))
-    other = layers.ImageOrder(50, shuffle, seed)
+    other = ImageOrder(50, shuffle, seed)
     other.restore(state)
 
-    def next_images(o: layers.ImageOrder) -> list[int]:
+    def next_images(o: ImageOrder) -> list[int]:
         indices = []
         for _ in range(30):
             indices.append(o.index)
@@ -169,6 +163,18 @@ def test_an_order_goes_on_from_its_saved_state(shuffle, seed):
         return indices
 
     assert next_images(other) == next_images(order)
+    assert other.draws == order.draws == 101
+
+
+def test_draws_number_the_images_of_all_solvers_in_the_order_that_they_share():
+    for shuffle in (True, False):
+        numbers = []
+        for rank in range(3):
+            order = ImageOrder(5, shuffle, 1337, rank, 3)
+            for _ in range(4):
+                numbers.append(order.draws)
+                order.advance()
+        assert sorted(numbers) == list(range(1, 13))
 
 
 def loaded_layer(voc: Path, phase: int = caffe.TEST, **settings: object) -> layers.VOCSegDataLayer:
@@ -182,16 +188,16 @@ def loaded_layer(voc: Path, phase: int = caffe.TEST, **settings: object) -> laye
 
 @pytest.mark.parametrize(("shuffle", "seed"), [(False, None), (True, 1337)])
 def test_solvers_that_train_together_share_out_one_order(shuffle, seed):
-    def images(order: layers.ImageOrder, number: int) -> list[int]:
+    def images(order: ImageOrder, number: int) -> list[int]:
         taken = []
         for _ in range(number):
             taken.append(order.index)
             order.advance()
         return taken
 
-    alone = images(layers.ImageOrder(7, shuffle, seed), 30)
+    alone = images(ImageOrder(7, shuffle, seed), 30)
     for ranks in (2, 3):
-        orders = [layers.ImageOrder(7, shuffle, seed, rank, ranks) for rank in range(ranks)]
+        orders = [ImageOrder(7, shuffle, seed, rank, ranks) for rank in range(ranks)]
         assert [images(order, 10) for order in orders] == [alone[rank::ranks][:10] for rank in range(ranks)]
 
 
@@ -262,49 +268,6 @@ def test_a_state_without_its_parts_is_refused(voc):
         loaded_layer(voc).set_state({})
 
 
-# Settings
-
-
-def settings(**given: object) -> str:
-    return str({"voc_dir": "here", "split": "train", "mean": MEAN, **given})
-
-
-def test_settings_have_the_references_defaults():
-    assert layers.parse_param_str(settings(), "voc_dir") == {
-        "voc_dir": "here",
-        "split": "train",
-        "mean": MEAN,
-        "randomize": True,
-        "seed": None,
-        "scale": 1.0,
-    }
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "not a Python literal"),
-        ("dict(split='train')", "not a Python literal"),
-        ("{'split': __import__('os').getcwd()}", "not a Python literal"),
-        ("[" * 100_000, "not a Python literal"),
-        ("('voc_dir', 'split')", "is a tuple, expected a dict"),
-        ("{'voc_dir': 'x', 'split': 'train'}", "lacks 'mean'"),
-        (settings(splitt="train"), r"unknown key 'splitt'; did you mean 'split'\?.*legal keys are voc_dir"),
-        (settings(sbdd_dir="x"), "unknown key 'sbdd_dir'"),
-        (settings(split=""), "'split' is ''"),
-        (settings(mean=(1, 2)), r"'mean' is \(1, 2\), expected three numbers"),
-        (settings(mean=(1, 2, "3")), "three numbers"),
-        (settings(randomize="no"), "'randomize' is 'no', expected True or False"),
-        (settings(seed=1.5), "'seed' is 1.5"),
-        (settings(seed=True), "'seed' is True"),
-        (settings(scale=0), "'scale' is 0"),
-    ],
-)
-def test_settings_that_are_wrong_say_what_is(text, message):
-    with pytest.raises(ValueError, match=message):
-        layers.parse_param_str(text, "voc_dir")
-
-
 def test_a_wrong_number_of_tops_is_refused(tmp_path, voc):
     with pytest.raises(ValueError, match=r"2 tops \(data, label\) and no bottom; the prototxt gives it 1 and 0"):
         net_of(tmp_path, "VOCSegDataLayer", tops=("data",), voc_dir=str(voc), split="train")
@@ -332,10 +295,18 @@ def test_the_data_folder_may_be_elsewhere(monkeypatch, path, expected):
 
 
 def test_a_missing_list_is_named_with_how_to_get_the_data(tmp_path, voc):
-    with pytest.raises(FileNotFoundError, match=r"split 'seg12train'.*Segmentation/seg12train.txt.*VOCtrainval_25-May"):
+    with pytest.raises(
+        FileNotFoundError, match=r"split 'seg12train'.*Segmentation/seg12train.txt.*datasets fetch voc2011 sbd`"
+    ):
         voc_net(tmp_path, voc, "seg12train")
     with pytest.raises(FileNotFoundError, match=r"The folder has the splits .*\btrain\b"):
         voc_net(tmp_path, voc, "seg12train")
+
+
+@pytest.mark.parametrize(("year", "names"), [("VOC2010", "voc2010"), ("VOC2012", "voc2012"), ("mine", "voc2011 sbd")])
+def test_a_missing_year_of_voc_is_to_be_fetched(tmp_path, year, names):
+    with pytest.raises(FileNotFoundError, match=rf"--data.*`python -m datasets fetch {names}`"):
+        voc_net(tmp_path, tmp_path / year)
 
 
 def test_missing_generated_data_is_to_be_made(tmp_path):
@@ -361,6 +332,12 @@ def test_a_missing_label_is_named(voc):
         loaded_layer(voc).load("2007_1")
 
 
+def test_a_missing_mat_file_is_named(tmp_path, sbd):
+    (sbd / "cls" / "2008_1.mat").unlink()
+    with pytest.raises(FileNotFoundError, match=r"The label of image 2008_1 is missing.*datasets fetch sbd`"):
+        net_of(tmp_path, "SBDDSegDataLayer", sbdd_dir=str(sbd), split="train")
+
+
 @pytest.mark.parametrize("damage", ["cut", "empty", "html", "folder"])
 def test_a_damaged_image_is_named(voc, damage):
     path = voc / "JPEGImages" / "2007_1.jpg"
@@ -372,21 +349,6 @@ def test_a_damaged_image_is_named(voc, damage):
         path.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "html": b"<html>404</html>"}[damage])
     with pytest.raises(ValueError, match=r"2007_1.jpg cannot be read as an image"):
         loaded_layer(voc).load("2007_1")
-
-
-@pytest.mark.parametrize("damage", ["cut", "empty", "html"])
-def test_a_damaged_mat_file_is_named(tmp_path, sbd, damage):
-    path = sbd / "cls" / "2008_1.mat"
-    whole = path.read_bytes()
-    path.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "html": b"<html>404</html>" * 20}[damage])
-    with pytest.raises(ValueError, match=r"2008_1.mat"):
-        layers.read_sbd_label(path)
-
-
-def test_a_mat_file_of_something_else_is_named(tmp_path):
-    scipy.io.savemat(tmp_path / "other.mat", {"LabelMap": labels(1)})
-    with pytest.raises(ValueError, match=r"other.mat has no GTcls.Segmentation"):
-        layers.read_sbd_label(tmp_path / "other.mat")
 
 
 def test_a_net_raises_what_its_data_layer_says(tmp_path, voc):
@@ -403,82 +365,6 @@ def test_a_label_of_another_size_names_both(voc):
         loaded_layer(voc).load("2007_1")
 
 
-# Images as a person sees them
-
-
-def read(tmp_path: Path, image: Image.Image, name: str = "image.png", **options: object) -> np.ndarray:
-    image.save(tmp_path / name, **options)
-    seen = layers.read_image(tmp_path / name)
-    assert seen.mode == "RGB"
-    return np.asarray(seen)
-
-
-def test_grey_is_repeated(tmp_path):
-    grey = picture(0)[:, :, 0]
-    assert np.array_equal(read(tmp_path, Image.fromarray(grey)), np.repeat(grey[:, :, None], 3, 2))
-
-
-def test_one_bit_and_palette_images_have_their_colors(tmp_path):
-    bits = Image.fromarray(np.array([[0, 255]], np.uint8)).convert("1")
-    assert read(tmp_path, bits).tolist() == [[[0, 0, 0], [255, 255, 255]]]
-    assert read(tmp_path, vis.label_image(np.array([[1, 2]]))).tolist() == [[[128, 0, 0], [0, 128, 0]]]
-
-
-@pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_transparency_lies_over_white(tmp_path, mode):
-    values = [[(9, 9, 9, 255), (9, 9, 9, 0), (9, 9, 9, 128)]]
-    image = Image.fromarray(np.array(values, np.uint8), "RGBA").convert(mode)
-    assert read(tmp_path, image)[0, :, 0].tolist() == [9, 255, 132]
-
-
-def test_a_transparent_palette_color_lies_over_white(tmp_path):
-    image = vis.label_image(np.array([[1, 2]]))
-    assert read(tmp_path, image, transparency=2).tolist() == [[[128, 0, 0], [255, 255, 255]]]
-
-
-def test_cmyk_has_the_colors_of_its_inks(tmp_path):
-    flat = Image.new("RGB", (16, 16), (200, 40, 90))
-    seen = read(tmp_path, flat.convert("CMYK"), "image.jpg", quality=100)
-    assert np.abs(seen.astype(int) - (200, 40, 90)).max() <= 4
-
-
-@pytest.mark.parametrize("name", ["image.png", "image.tiff"])
-def test_sixteen_bits_are_scaled_to_eight(tmp_path, name):
-    levels = np.array([[0, 128, 129, 257, 32896, 65535]], np.uint16)
-    assert read(tmp_path, Image.fromarray(levels), name)[0, :, 0].tolist() == [0, 0, 1, 1, 128, 255]
-
-
-def test_floating_point_pixels_are_refused(tmp_path):
-    Image.fromarray(np.ones((2, 2), np.float32)).save(tmp_path / "image.tiff")
-    with pytest.raises(ValueError, match=r"image.tiff has floating-point pixels"):
-        layers.read_image(tmp_path / "image.tiff")
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_photograph_comes_out_upright(tmp_path, orientation):
-    upright = picture(0, 16, 24)
-    stored = {
-        1: upright,
-        2: upright[:, ::-1],
-        3: upright[::-1, ::-1],
-        4: upright[::-1],
-        5: upright.transpose(1, 0, 2),
-        6: np.rot90(upright),
-        7: upright[::-1, ::-1].transpose(1, 0, 2),
-        8: np.rot90(upright, -1),
-    }[orientation]
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    assert np.array_equal(read(tmp_path, Image.fromarray(np.ascontiguousarray(stored)), exif=exif), upright)
-
-
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
-def test_damaged_exif_does_not_matter(tmp_path):
-    rgb = picture(0)
-    Image.fromarray(rgb).save(tmp_path / "image.png", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
-    assert np.array_equal(np.asarray(layers.read_image(tmp_path / "image.png")), rgb)
-
-
 def test_a_label_that_fits_a_turned_photograph_unturned_is_explained(voc):
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -488,28 +374,6 @@ def test_a_label_that_fits_a_turned_photograph_unturned_is_explained(voc):
     vis.save_labels(voc / "SegmentationClass" / "2007_1.png", np.rot90(labels(1, 8, 9), -1))
     data, label = loaded_layer(voc).load("2007_1")
     assert data.shape == (3, 9, 8) and label.shape == (1, 9, 8)
-
-
-# Labels
-
-
-def test_grey_labels_of_eight_and_sixteen_bits_are_indices(tmp_path):
-    for depth in (np.uint8, np.uint16):
-        Image.fromarray(labels(0).astype(depth)).save(tmp_path / "label.png")
-        assert np.array_equal(layers.read_index_image(tmp_path / "label.png"), labels(0))
-
-
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "1"])
-def test_colored_labels_are_refused_with_what_to_do(tmp_path, mode):
-    vis.label_image(labels(0)).convert("RGBA").convert(mode).save(tmp_path / "label.png")
-    with pytest.raises(ValueError, match=rf"label.png is an image of mode {mode}.*labels_from_colors"):
-        layers.read_index_image(tmp_path / "label.png")
-
-
-def test_labels_beyond_a_byte_are_refused(tmp_path):
-    Image.fromarray(np.array([[0, 256]], np.uint16)).save(tmp_path / "label.png")
-    with pytest.raises(ValueError, match="labels from 0 to 256"):
-        layers.read_index_image(tmp_path / "label.png")
 
 
 # A new dataset
@@ -544,36 +408,3 @@ def test_a_new_dataset_is_a_short_class(tmp_path):
     data, label = layer.load("a")
     assert np.array_equal(data, picture(0)[:, :, ::-1].transpose(2, 0, 1))
     assert np.array_equal(label[0], labels(0))
-
-
-# Damage of any kind
-
-
-@pytest.mark.filterwarnings("ignore")  # Pillow warns of some of the damage
-@pytest.mark.parametrize("kind", ["jpg", "png", "tiff", "label.png", "mat"])
-def test_a_damaged_file_is_read_or_refused_in_words(tmp_path, kind):
-    path = tmp_path / f"file.{kind}"
-    if kind == "mat":
-        # Compressed, as SBD's own files are: scipy's reader can crash on damage to others.
-        scipy.io.savemat(path, {"GTcls": {"Segmentation": labels(0)}}, do_compression=True)
-        reader = layers.read_sbd_label
-    elif kind == "label.png":
-        vis.save_labels(path, labels(0))
-        reader = layers.read_index_image
-    else:
-        Image.fromarray(picture(0, 20, 20)).save(path)
-        reader = layers.read_image
-    whole = path.read_bytes()
-    rng = np.random.default_rng(0)
-    refused = 0
-    for _ in range(80):
-        damaged = bytearray(whole[: rng.integers(1, len(whole) + 1)] if rng.random() < 0.3 else whole)
-        for place in rng.integers(0, len(damaged), 3):
-            damaged[place] = rng.integers(0, 256)
-        path.write_bytes(damaged)
-        try:
-            reader(path)
-        except ValueError as error:
-            assert path.name in str(error)
-            refused += 1
-    assert refused > 10

@@ -42,6 +42,39 @@ def test_class_names_go_by_the_experiments_folder_and_the_number_of_classes():
     assert vis.class_names(None, 1) == ("class 0",)
 
 
+@pytest.mark.parametrize(
+    ("experiment", "count", "some"),
+    [
+        ("nyud-fcn/color-32s", 40, {0: "wall", 19: "floor mat", 39: "otherprop"}),
+        ("siftflow-fcn/8s", 33, {0: "awning", 8: "cow", 32: "window"}),
+        ("siftflow-fcn/8s", 3, {0: "sky", 1: "horizontal", 2: "vertical"}),
+        ("pascalcontext-fcn/16s", 60, {0: "background", 11: "diningtable", 28: "clothes", 52: "bedcloth", 59: "wood"}),
+        ("cvpr-recipe/nyud-fcn-color-32s", 40, {1: "floor"}),
+        ("voc-fcn-ablations/null-background", 21, {0: "background", 20: "tvmonitor"}),
+        ("pascalcontext-fcn-33/8s", 34, {0: "class 0", 33: "class 33"}),
+    ],
+)
+def test_every_datasets_classes_have_names(experiment, count, some):
+    names = vis.class_names(experiment, count)
+    assert len(set(names)) == count
+    assert {index: names[index] for index in some} == some
+
+
+def test_names_may_be_listed_in_the_experiments_folder(tmp_path, monkeypatch):
+    folder = tmp_path / "voc-mine"
+    folder.mkdir()
+    listed = folder / "classes.txt"
+    listed.write_text("sky\n\nroad\n")
+    assert vis.class_names(folder, 2) == ("sky", "road")
+    monkeypatch.chdir(tmp_path)
+    assert vis.class_names("voc-mine", 2) == ("sky", "road")
+    assert vis.class_names("voc-mine", 3) == ("class 0", "class 1", "class 2")
+    assert vis.class_names("voc-mine", 21) == vis.CLASSES["voc"]
+    listed.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"classes.txt cannot be read as a list of class names"):
+        vis.class_names("voc-mine", 2)
+
+
 def test_palette_png_holds_the_labels_as_its_pixels(tmp_path):
     path = tmp_path / "made" / "labels.png"
     vis.save_labels(path, LABELS)

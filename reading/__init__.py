@@ -1,0 +1,1 @@
+"""What the data layers of layers.py are made of: files, the order of images, settings, augmentation."""
