@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
 
 import vis
+from datasets.painting import blotches, borders, box, checks, clouds, even, grain, lay, paint, photograph, stripes
 
 CLASSES = vis.CLASSES["shapes"]
 
@@ -30,9 +30,6 @@ OWN_TEXTURE = 0.4
 # least CONTRAST (length in RGB; each channel 0..1).
 MUTED = 0.12
 CONTRAST = 0.5
-# Half the amplitude of a texture, and the standard deviation of the sensor's noise (each channel 0..1).
-TEXTURE = 0.16
-NOISE = 0.02
 
 
 def _disc(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -40,7 +37,7 @@ def _disc(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return _box(x, y, 0.43, 0.43)
+    return box(x, y, 0.43, 0.43)
 
 
 def _triangle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -54,11 +51,7 @@ def _ring(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _cross(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.minimum(_box(x, y, 0.55, 0.17), _box(x, y, 0.17, 0.55))
-
-
-def _box(x: np.ndarray, y: np.ndarray, half_width: float, half_height: float) -> np.ndarray:
-    return np.maximum(np.abs(x) - half_width, np.abs(y) - half_height)
+    return np.minimum(box(x, y, 0.55, 0.17), box(x, y, 0.17, 0.55))
 
 
 # Signed distance from the outline (negative inside) of an object of diameter 1 at the origin, in the order
@@ -91,15 +84,14 @@ class Scene:
         an object: a border two pixels wide, one on either side of the outline, also between two objects of
         one class (as VOC marks its objects).
         """
-        edge = maximum_filter(self.objects, 3) != minimum_filter(self.objects, 3)
-        return np.where(edge, np.uint8(vis.VOID), self.classes[self.objects])
+        return np.where(borders(self.objects), np.uint8(vis.VOID), self.classes[self.objects])
 
 
 def draw(rng: np.random.Generator, size: int) -> Scene:
     """Draw one scene of size x size pixels; all that is random comes from `rng`."""
     rows, columns = np.mgrid[0:size, 0:size].astype(np.float64)
     backdrop = rng.uniform(0.25, 0.75) + rng.uniform(-MUTED, MUTED, 3)
-    image = _paint(rng, backdrop, _blotches(rng, size, size * rng.uniform(0.03, 0.10)))
+    image = paint(rng, backdrop, blotches(rng, rows.shape, size * rng.uniform(0.03, 0.10)))
     objects = np.zeros((size, size), np.uint8)
     classes = [0]
 
@@ -109,18 +101,11 @@ def draw(rng: np.random.Generator, size: int) -> Scene:
         own = rng.random() < OWN_TEXTURE
         texture = TEXTURES[kind - 1 if own else rng.integers(len(TEXTURES))]
         colour = _colour_unlike(rng, backdrop)
-        field = texture(rng, rows, columns)
-        window = _window(distance < 0.5)
-        surface = _paint(rng, colour, field[window])
-        # How much of a pixel the object covers: its outline is smooth, as in a photograph.
-        cover = np.clip(0.5 - distance[window], 0.0, 1.0)[:, :, None]
-        image[window] += cover * (surface - image[window])
+        lay(rng, image, distance, colour, texture(rng, rows, columns))
         objects[distance < 0] = number
         classes.append(kind)
 
-    image += rng.normal(0.0, NOISE, image.shape)
-    pixels = np.clip(np.rint(image * 255.0), 0, 255).astype(np.uint8)
-    return Scene(pixels, objects, np.array(classes, np.uint8))
+    return Scene(photograph(rng, image), objects, np.array(classes, np.uint8))
 
 
 def _place(
@@ -150,12 +135,6 @@ def _place(
     return best
 
 
-def _window(mask: np.ndarray) -> tuple[slice, slice]:
-    """The rows and columns that hold every true pixel of the mask."""
-    down, across = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return slice(down[0], down[-1] + 1), slice(across[0], across[-1] + 1)
-
-
 def _colour_unlike(rng: np.random.Generator, other: np.ndarray) -> np.ndarray:
     while True:
         colour = rng.uniform(0.0, 1.0, 3)
@@ -163,46 +142,5 @@ def _colour_unlike(rng: np.random.Generator, other: np.ndarray) -> np.ndarray:
             return colour
 
 
-def _paint(rng: np.random.Generator, colour: np.ndarray, field: np.ndarray) -> np.ndarray:
-    """A surface of the colour, H x W x 3, lighter and darker with the field (H x W, about -1 to 1)."""
-    tint = TEXTURE * rng.uniform(0.6, 1.4, 3)
-    return colour + tint * field[:, :, None]
-
-
-def _blotches(rng: np.random.Generator, size: int, width: float) -> np.ndarray:
-    noise = gaussian_filter(rng.standard_normal((size, size)), width, mode="wrap")
-    return np.clip(noise / (1.5 * noise.std()), -1.0, 1.0)
-
-
-def _wave(rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The phases of two waves at a right angle, of one period between 5 and 9 pixels, turned at random."""
-    angle, period = rng.uniform(0.0, np.pi), rng.uniform(5.0, 9.0)
-    along = 2.0 * np.pi / period * (np.cos(angle) * columns + np.sin(angle) * rows)
-    across = 2.0 * np.pi / period * (np.cos(angle) * rows - np.sin(angle) * columns)
-    return along, across
-
-
-def _even(rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    angle = rng.uniform(0.0, 2.0 * np.pi)
-    return (np.cos(angle) * (columns / len(rows) - 0.5) + np.sin(angle) * (rows / len(rows) - 0.5)) * 2.0
-
-
-def _stripes(rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    return np.sin(_wave(rng, rows, columns)[0])
-
-
-def _checks(rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    along, across = _wave(rng, rows, columns)
-    return np.tanh(4.0 * np.sin(along) * np.sin(across))
-
-
-def _grain(rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    return _blotches(rng, len(rows), 0.8)
-
-
-def _clouds(rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    return _blotches(rng, len(rows), 3.0)
-
-
 # In the order of CLASSES after the background: each is its class's own texture, and every class may have any.
-TEXTURES = (_even, _stripes, _checks, _grain, _clouds)
+TEXTURES = (even, stripes, checks, grain, clouds)

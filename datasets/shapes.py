@@ -1,11 +1,15 @@
-"""The generated set `shapes`: drawn scenes, for training in SBD's layout and for validation in VOC's.
+"""The generated set `shapes`: drawn scenes in the layouts of VOC and SBD, NYUDv2, SIFT Flow and PASCAL-Context.
 
-    OUT/sbdd/dataset/    img/ID.jpg  cls/ID.mat  train.txt
-    OUT/VOC2011/         JPEGImages/ID.jpg  SegmentationClass/ID.png  ImageSets/Segmentation/seg11valid.txt
-    OUT/shapes.json      what it was made with, and a digest over the labels: it is written last, so a folder
-                         that has it holds the whole set
+    OUT/sbdd/dataset/          voc            objects on a background, to train on
+    OUT/pascal/VOC2011/        voc            the same, to score on (seg11valid)
+    OUT/nyud/                  nyud           rooms: colour, depth and HHA
+    OUT/sift-flow/             siftflow       landscapes with two kinds of labels
+    OUT/pascal/VOC2010/        pascalcontext  landscapes
+    OUT/pascal-context/        pascalcontext  their labels
+    OUT/shapes.json, OUT/shapes-nyud.json, ...   what each layout was made with, and a digest over the labels: it is
+                               written last, so a folder that has it holds the layout whole
 
-Unlike SBD's own, the training labels have void borders (255), as VOC's have.
+OUT has the shape of data/, so any experiment runs on it with --data OUT.
 """
 
 from __future__ import annotations
@@ -19,25 +23,22 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+import vis
 from datasets import DatasetError
-from datasets.layouts import write_sbd, write_sbd_split, write_voc, write_voc_split
-from datasets.scenes import CLASSES, draw
+from datasets.generated import LAYOUTS, TRAIN, VAL, Layout
+from datasets.layouts import write_list
 
 DEFAULT_OUT = Path(__file__).resolve().parent.parent / "data" / "shapes"
-
-MANIFEST = "shapes.json"
-TREES = ("sbdd", "VOC2011")
-STAGING = ".shapes.partial"
 
 # To be raised with every change of what a seed draws: a set of another version is another set.
 VERSION = 1
@@ -48,14 +49,17 @@ _COUNTS = (1, 99_999)
 
 @dataclass(frozen=True)
 class Parameters:
-    """What determines the set. Raises DatasetError on a value that no set can be made with."""
+    """What determines a layout's images. Raises DatasetError on a value that none can be made with.
 
-    train: int = 1200
+    The values unless others are given are those of VOC; `defaults` has every layout's.
+    """
+
+    train: int = LAYOUTS["voc"].train
     """Images to train on."""
-    val: int = 200
-    """Images to validate on."""
-    size: int = 160
-    """The side of every image, pixels; objects grow with it."""
+    val: int = LAYOUTS["voc"].val
+    """Images to score on."""
+    size: int = LAYOUTS["voc"].size
+    """The longer side of every image, pixels; what is seen in it grows with it."""
     seed: int = 1
     version: int = VERSION
 
@@ -67,37 +71,55 @@ class Parameters:
         if self.seed < 0:
             raise DatasetError(f"--seed {self.seed}: has to be 0 or more.")
 
-    def idents(self, split: str) -> list[str]:
-        """The ids of split "train" or "val", in order."""
-        return [f"{split}_{index:05d}" for index in range(getattr(self, split))]
+    @property
+    def images(self) -> list[tuple[str, int]]:
+        """Every image: its split and its place there."""
+        return [(split, index) for split, count in ((TRAIN, self.train), (VAL, self.val)) for index in range(count)]
 
 
-def make(out: Path, parameters: Parameters, *, force: bool = False, processes: int | None = None) -> bool:
-    """Make the set in folder `out`; False if it is there already.
+def defaults(layout: str) -> Parameters:
+    """The parameters of a layout unless the user says otherwise."""
+    its = LAYOUTS[layout]
+    return Parameters(train=its.train, val=its.val, size=its.size)
 
-    What is there is replaced only by a whole new set: files are written to a folder of their own in `out`
-    and moved when all are there, so that whoever is interrupted can simply call again. `force` makes the set
-    in any case, in the place of one made with other parameters too. The files do not depend on `processes`
-    (default: 2, or the cores there are). Raises DatasetError if `out` holds another set or a dataset of
-    another origin, or cannot be written.
+
+def make(
+    out: Path,
+    parameters: Parameters | None = None,
+    layout: str = "voc",
+    *,
+    force: bool = False,
+    processes: int | None = None,
+) -> bool:
+    """Make one layout of the set in folder `out`; False if it is there already.
+
+    layout: a name of LAYOUTS. What is there is replaced only by a whole new layout: files are written to a folder of
+    their own in `out` and moved when all are there, so that whoever is interrupted can simply call again. `force`
+    makes it in any case, in the place of one made with other parameters too. The files do not depend on `processes`
+    (default: 2, or the cores there are). Raises DatasetError if `out` holds another set or a dataset of another
+    origin in that layout's folders, or cannot be written.
     """
+    if layout not in LAYOUTS:
+        raise DatasetError(f"there is no layout {layout!r} of shapes: there are {', '.join(LAYOUTS)}.")
+    parameters = parameters or defaults(layout)
     if processes is None:
         processes = min(2, os.cpu_count() or 1)
     if processes < 1:
         raise DatasetError(f"--processes {processes}: has to be 1 or more.")
+    its = LAYOUTS[layout]
     try:
         out.mkdir(parents=True, exist_ok=True)
         with _locked(out):
-            _check_origin(out)
-            if not force and _is_there(out, parameters):
+            _check_origin(out, its)
+            if not force and _is_there(out, its, parameters):
                 return False
-            staging = out / STAGING
+            staging = _staging(out, its)
             staging.mkdir(exist_ok=True)
-            (staging / MANIFEST).write_text("{}\n", encoding="ascii")
-            _remove_trees(staging)
-            manifest = _write(staging, parameters, processes)
-            (staging / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="ascii")
-            _publish(staging, out)
+            (staging / its.manifest).write_text("{}\n", encoding="ascii")
+            _remove_trees(staging, its)
+            manifest = _write(staging, layout, parameters, processes)
+            (staging / its.manifest).write_text(json.dumps(manifest, indent=1) + "\n", encoding="ascii")
+            _publish(staging, out, its)
             return True
     except OSError as error:
         place = error.filename or out
@@ -118,21 +140,26 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _check_origin(out: Path) -> None:
-    """Raise DatasetError if `out` holds a dataset that no call of `make` put there."""
-    found = [name for name in TREES if (out / name).exists()]
+def _staging(out: Path, layout: Layout) -> Path:
+    """The folder that a layout is written to before it is moved to its place."""
+    return out / f".{Path(layout.manifest).stem}.partial"
+
+
+def _check_origin(out: Path, layout: Layout) -> None:
+    """Raise DatasetError if `out` holds a dataset in the layout's folders that no call of `make` put there."""
+    found = [name for name in layout.trees if (out / name).exists()]
     # An interrupted call leaves trees without a manifest, but then its own folder is there still.
-    ours = (out / MANIFEST).exists() or (out / STAGING / MANIFEST).exists()
+    ours = (out / layout.manifest).exists() or (_staging(out, layout) / layout.manifest).exists()
     if found and not ours:
         raise DatasetError(
-            f"{out} holds {' and '.join(found)}, and no {MANIFEST} beside: this was not made by "
+            f"{out} holds {' and '.join(found)}, and no {layout.manifest} beside: this was not made by "
             "`python -m datasets make shapes`, so it is left alone. Choose another folder with --out."
         )
 
 
-def _is_there(out: Path, parameters: Parameters) -> bool:
-    """Whether the very set is in `out`, whole. Raises DatasetError if another one is."""
-    manifest = out / MANIFEST
+def _is_there(out: Path, layout: Layout, parameters: Parameters) -> bool:
+    """Whether the very layout is in `out`, whole. Raises DatasetError if another one is."""
+    manifest = out / layout.manifest
     if not manifest.exists():
         return False
     try:
@@ -144,27 +171,24 @@ def _is_there(out: Path, parameters: Parameters) -> bool:
         names = [name for name in {**wanted, **there} if there.get(name) != wanted.get(name)]
         other = ", ".join(f"{name} {there.get(name)} instead of {wanted.get(name)}" for name in names)
         raise DatasetError(
-            f"{out} holds a set made with {other}. Replace it with --force, or choose another folder with --out."
+            f"{out} holds {' and '.join(layout.trees)} made with {other}. "
+            "Replace it with --force, or choose another folder with --out."
         )
-    return all(path.is_file() for path in _files(out, parameters))
+    files = [*_lists(layout, parameters), *(file for image in parameters.images for file in layout.files(*image))]
+    return all((out / file).is_file() for file in files)
 
 
-def _files(out: Path, parameters: Parameters) -> Iterator[Path]:
-    sbd, voc = out / "sbdd" / "dataset", out / "VOC2011"
-    yield sbd / "train.txt"
-    yield voc / "ImageSets" / "Segmentation" / "seg11valid.txt"
-    for ident in parameters.idents("train"):
-        yield sbd / "img" / f"{ident}.jpg"
-        yield sbd / "cls" / f"{ident}.mat"
-    for ident in parameters.idents("val"):
-        yield voc / "JPEGImages" / f"{ident}.jpg"
-        yield voc / "SegmentationClass" / f"{ident}.png"
+def _lists(layout: Layout, parameters: Parameters) -> Mapping[str, Sequence[str]]:
+    idents: dict[str, list[str]] = {TRAIN: [], VAL: []}
+    for split, index in parameters.images:
+        idents[split].append(layout.ident(split, index))
+    return layout.lists(idents[TRAIN], idents[VAL])
 
 
-def _write(root: Path, parameters: Parameters, processes: int) -> dict[str, object]:
-    """Draw and write every file but the manifest, which is returned."""
-    work = [(split, index) for split in ("train", "val") for index in range(getattr(parameters, split))]
-    one = partial(_write_one, root, parameters)
+def _write(root: Path, name: str, parameters: Parameters, processes: int) -> dict[str, object]:
+    """Draw and write every file of a layout but the manifest, which is returned."""
+    layout, work = LAYOUTS[name], parameters.images
+    one = partial(_write_one, root, name, parameters)
     if processes == 1:
         digests = [one(item) for item in work]
     else:
@@ -179,64 +203,79 @@ def _write(root: Path, parameters: Parameters, processes: int) -> dict[str, obje
             raise DatasetError(
                 "a process that draws ended before its work, as when memory runs out. Call again with --processes 1."
             ) from error
-    write_sbd_split(root / "sbdd" / "dataset", "train", parameters.idents("train"))
-    write_voc_split(root / "VOC2011", "seg11valid", parameters.idents("val"))
+    for file, lines in _lists(layout, parameters).items():
+        write_list(root / file, lines)
     return {
         "parameters": asdict(parameters),
-        "classes": list(CLASSES),
+        "classes": list(vis.CLASSES[layout.classes]),
         "labels_sha256": hashlib.sha256(b"".join(digests)).hexdigest(),
     }
 
 
-def _write_one(root: Path, parameters: Parameters, item: tuple[str, int]) -> bytes:
-    """Draw and write one image with its label map; returns the SHA-256 of the label map's bytes."""
-    split, index = item
+def _write_one(root: Path, name: str, parameters: Parameters, image: tuple[str, int]) -> bytes:
+    """Draw and write one image with its labels; returns the SHA-256 of the labels' bytes."""
+    split, index = image
     # A generator of its own for every image: neither their order nor their number changes what is drawn.
-    rng = np.random.default_rng([parameters.seed, ("train", "val").index(split), index])
-    scene = draw(rng, parameters.size)
-    label = scene.label
-    ident = parameters.idents(split)[index]
-    if split == "train":
-        write_sbd(root / "sbdd" / "dataset", ident, scene.image, label)
-    else:
-        write_voc(root / "VOC2011", ident, scene.image, label)
-    return hashlib.sha256(label.tobytes()).digest()
+    rng = np.random.default_rng([parameters.seed, (TRAIN, VAL).index(split), index])
+    return LAYOUTS[name].draw(root, rng, split, index, parameters.size)
 
 
-def _publish(staging: Path, out: Path) -> None:
-    """Put the staged set in the place of what `out` holds: the manifest leaves first and comes last."""
-    (out / MANIFEST).unlink(missing_ok=True)
-    _remove_trees(out)
-    for name in TREES:
+def _publish(staging: Path, out: Path, layout: Layout) -> None:
+    """Put the staged layout in the place of what `out` holds: the manifest leaves first and comes last."""
+    (out / layout.manifest).unlink(missing_ok=True)
+    _remove_trees(out, layout)
+    for name in layout.trees:
+        (out / name).parent.mkdir(exist_ok=True)
         os.rename(staging / name, out / name)
-    os.replace(staging / MANIFEST, out / MANIFEST)
-    staging.rmdir()
+    os.replace(staging / layout.manifest, out / layout.manifest)
+    shutil.rmtree(staging)
 
 
-def _remove_trees(folder: Path) -> None:
-    for name in TREES:
+def _remove_trees(folder: Path, layout: Layout) -> None:
+    for name in layout.trees:
         if (folder / name).exists():
             shutil.rmtree(folder / name)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``python -m datasets make shapes``."""
-    default = Parameters()
+    voc, other = defaults("voc"), defaults("nyud")
+    parser.add_argument(
+        "--layouts",
+        nargs="+",
+        choices=list(LAYOUTS),
+        default=list(LAYOUTS),
+        metavar="LAYOUT",
+        help=f"which to make (all: {', '.join(LAYOUTS)})",
+    )
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="DIR", help="where (data/shapes)")
     parser.add_argument(
-        "--train", type=int, default=default.train, metavar="N", help="images to train on (%(default)s)"
+        "--train", type=int, metavar="N", help=f"images to train on (voc {voc.train}, the others {other.train})"
     )
-    parser.add_argument("--val", type=int, default=default.val, metavar="N", help="images to validate on (%(default)s)")
-    parser.add_argument("--size", type=int, default=default.size, metavar="PX", help="side of an image (%(default)s)")
-    parser.add_argument("--seed", type=int, default=default.seed, metavar="N", help="what to draw (%(default)s)")
+    parser.add_argument(
+        "--val", type=int, metavar="N", help=f"images to score on (voc {voc.val}, the others {other.val})"
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        metavar="PX",
+        help=f"longer side of an image ({voc.size}, siftflow {defaults('siftflow').size})",
+    )
+    parser.add_argument("--seed", type=int, default=voc.seed, metavar="N", help="what to draw (%(default)s)")
     parser.add_argument("--processes", type=int, metavar="N", help="how many at once (2, or the cores there are)")
     parser.add_argument("--force", action="store_true", help="make it again, in the place of the set that is there")
 
 
 def run(arguments: argparse.Namespace) -> str:
-    """Make the set as the options say; returns the sentence to print. Raises DatasetError."""
-    parameters = Parameters(arguments.train, arguments.val, arguments.size, arguments.seed)
-    begun = time.monotonic()
-    made = make(arguments.out, parameters, force=arguments.force, processes=arguments.processes)
-    what = f"shapes: {parameters.train} training and {parameters.val} validation images in {arguments.out}"
-    return f"{what}, made in {time.monotonic() - begun:.0f} s" if made else f"{what}, there already"
+    """Make the layouts as the options say; returns the sentences to print, one a line. Raises DatasetError."""
+    given = {name: getattr(arguments, name) for name in ("train", "val", "size", "seed")}
+    given = {name: value for name, value in given.items() if value is not None}
+    lines = []
+    for layout in arguments.layouts:
+        parameters = replace(defaults(layout), **given)
+        begun = time.monotonic()
+        made = make(arguments.out, parameters, layout, force=arguments.force, processes=arguments.processes)
+        how = f"made in {time.monotonic() - begun:.0f} s" if made else "there already"
+        what = f"{parameters.train} images to train on and {parameters.val} to score on in {arguments.out}"
+        lines.append(f"shapes, {layout}: {what}, {how}")
+    return "\n".join(lines)

@@ -26,7 +26,7 @@ def fcn(split: str, head: Callable[[Any, Any, int], None], thin: int = THIN) -> 
         n,
         split,
         sbdd_dir="../../data/shapes/sbdd/dataset",
-        voc_dir="../../data/shapes/VOC2011",
+        voc_dir="../../data/shapes/pascal/VOC2011",
         size=160,
     )
     # Scaled within the net, so that it takes the same input as every other: B, G, R, less the mean.

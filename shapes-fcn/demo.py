@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from google.protobuf import text_format
 
-import progress
 import report
 import score
 from caffe.proto import caffe_pb2
 from datasets import DatasetError, shapes
+from training import progress
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -127,10 +127,10 @@ def _train(options: argparse.Namespace, iterations: dict[str, int]) -> dict[str,
         if results[stage].is_file():
             print(f"FCN-{stage} is trained and scored already (--fresh trains it anew).")
         else:
-            command = ["--out", str(out), "--data", str(options.data), "--iterations", str(iterations[stage]), *weights]
+            command = ["--out", str(out), "--data", str(options.data), "--iterations", str(iterations[stage])]
             command += ["--gpu", str(options.gpu)] if options.gpu is not None else ["--cpu"]
             command += ["--seed", str(options.seed)] if options.seed is not None else []
-            command += ["--resume"] if any(out.glob("*.solverstate")) else []
+            command += ["--resume"] if any(out.glob("*.solverstate")) else weights
             _call([sys.executable, str(HERE / stage / "solve.py"), *command])
         weights = ["--weights", str(out / f"train_iter_{iterations[stage]}.caffemodel")]
     return results

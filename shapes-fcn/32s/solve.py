@@ -22,7 +22,7 @@ import surgery
 import train
 
 
-def start(net: caffe.Net, weights: str | None) -> None:
+def start(net: caffe.Net) -> None:
     """Make the upsampling bilinear; the prototxt's fillers have done the rest."""
     surgery.interp(net, [layer for layer in net.params if "up" in layer])
 
