@@ -1,4 +1,4 @@
-"""The data tool (``python -m datasets``): makes the generated sets that the demo and the tests train on."""
+"""The data tool (``python -m datasets``): fetches, checks, converts and generates what the experiments read."""
 
 from __future__ import annotations
 
