@@ -3,22 +3,26 @@
     transplant    copy parameters from net to net by layer name; reshape an inner product into a convolution
     interp        make deconvolution layers do bilinear interpolation
     expand_score  start a score layer of more classes from one of fewer
+    copy_stream   fill one of several streams of layers from a weights file (late fusion)
+    add_channels  start a convolution from a weights file's that takes fewer channels (early fusion)
 
 "Fully Convolutional Networks for Semantic Segmentation", sections 3.1 (convolutionalising), 3.3 and 4.2
-(upsampling, skips). The nets are `caffe.Net`s; what cannot be done is a ValueError, raised before anything is
-changed.
+(upsampling, skips), 5 (fusion). The nets are `caffe.Net`s; what cannot be done is a ValueError, raised before
+anything is changed.
 """
 
 from __future__ import annotations
 
 import numbers
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 import caffe
+from caffe import layers as L
 
 Shape = tuple[int, ...]
 
@@ -164,6 +168,59 @@ def expand_score(new_net: caffe.Net, new_layer: str, net: caffe.Net, layer: str)
     if len(old) > 1:
         # A bias is 1-D in today's Caffe and 1 x 1 x 1 x k in the oldest models.
         new[1].data.flat[:classes] = old[1].data.flat
+
+
+def copy_stream(net: caffe.Net, weights: str, suffix: str) -> Transplant:
+    """Fill the convolutions of net whose names end in `suffix` with those that a weights file has without it.
+
+    Deconvolutions are left out: interp fills those. Returns and prints what transplant does. Raises ValueError where
+    net has no such layer or the file lacks one of them, and Caffe's own error where the shapes differ.
+    """
+    names = [name for name in net.params if name.endswith(suffix) and len(net.params[name]) > 1]
+    if not names:
+        raise ValueError(f"No convolution's name ends in '{suffix}'; {_parametric(net)}.")
+    shapes = {name.removesuffix(suffix): tuple(net.params[name][0].shape) for name in names}
+    return transplant(net, _stored(weights, shapes), suffix)
+
+
+def add_channels(net: caffe.Net, new_layer: str, weights: str, layer: str, more: int = 1) -> None:
+    """Start a convolution from a weights file's that takes `more` channels fewer.
+
+    The first channels get the file's filters, and each of the further ones their mean over the channels, so that what
+    it shows (a depth image's edges) looks to the net as it would in grey. The bias is the file's. Raises ValueError
+    where net or the file lacks the layer, and Caffe's own error where the shapes do not go together.
+    """
+    blobs = _blobs(net, new_layer)
+    if not blobs:
+        raise ValueError(f"There is no layer '{new_layer}' with weights; {_parametric(net)}.")
+    outputs, channels, *window = blobs[0].shape
+    old = _stored(weights, {layer: (outputs, channels - more, *window)}).params[layer]
+    filters = old[0].data
+    blobs[0].data[:, :-more] = filters
+    blobs[0].data[:, -more:] = filters.mean(axis=1, keepdims=True)
+    blobs[1].data[...] = old[1].data
+
+
+def _stored(weights: str, shapes: Mapping[str, Shape]) -> caffe.Net:
+    """Return a net of convolutions of these shapes, each with a bias and for itself, with a weights file's values.
+
+    A .caffemodel is read into a net; this one needs nobody's prototxt. Raises ValueError where the file has not all.
+    """
+    n = caffe.NetSpec()
+    for name, (outputs, channels, *window) in shapes.items():
+        n[f"to/{name}"] = L.Input(shape={"dim": [1, channels, *window]})
+        n[name] = L.Convolution(n[f"to/{name}"], num_output=outputs, kernel_size=window)
+    with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as prototxt:
+        prototxt.write(str(n.to_proto()))
+        prototxt.flush()
+        net = caffe.Net(prototxt.name, caffe.TEST)
+    for name in shapes:
+        net.params[name][0].data[...] = np.nan  # and stay so if the file has not this layer
+    net.copy_from(weights)
+    missing = [name for name in shapes if np.isnan(net.params[name][0].data).all()]
+    if missing:
+        raise ValueError(f"{weights} has no layer {', '.join(missing)}: these are another net's weights.")
+    return net
 
 
 def _blobs(net: caffe.Net, layer: str) -> list[Any]:

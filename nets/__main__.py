@@ -1,22 +1,38 @@
-"""``python -m nets``: write the prototxts, or with --check say which are not what would be written."""
+"""``python -m nets``: write the prototxts, or with --check say which are not what would be written.
+
+A first word that is a command's name is done by that command's module.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
-from nets.experiments import EXPERIMENTS, ROOT, outdated, write
+from nets import convolutionalize, new
+from nets.experiments import EXPERIMENTS, ROOT, lookup, outdated, write
+
+COMMANDS = {"convolutionalize": convolutionalize.main, "new": new.main}
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line asks; the exit status is 1 if --check finds a difference."""
-    parser = argparse.ArgumentParser(prog="python -m nets", description="Write the experiments' prototxts.")
-    parser.add_argument("name", nargs="*", help=f"experiments (default: all of them): {', '.join(EXPERIMENTS)}")
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in COMMANDS:
+        return COMMANDS[argv[0]](argv[1:])
+    parser = argparse.ArgumentParser(
+        prog="python -m nets",
+        description="Write the experiments' prototxts.",
+        epilog=f"Other commands, each with a --help of its own: {', '.join(COMMANDS)}.",
+    )
+    parser.add_argument("name", nargs="*", help=f"experiments (default: all of {', '.join(EXPERIMENTS)}), or variants")
     parser.add_argument("--check", action="store_true", help="write nothing; list the files that differ")
-    options = parser.parse_args()
-    unknown = [name for name in options.name if name not in EXPERIMENTS]
-    if unknown:
-        parser.error(f"no experiment is called {unknown[0]!r}; there are {', '.join(EXPERIMENTS)}")
+    options = parser.parse_args(argv)
+    for name in options.name:
+        try:
+            lookup(name)
+        except ValueError as error:
+            parser.error(str(error))
 
     differ = False
     for name in options.name or EXPERIMENTS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,30 +12,51 @@ from typing import Any
 from google.protobuf import text_format
 
 from caffe.proto import caffe_pb2
-from nets import heads, shapes, voc
+from nets import ablations, context33, cvpr, heads, nyud, own, pascalcontext, shapes, siftflow, voc
 from nets.definition import Experiment
+from nets.recipes import Variant
 
 ROOT = Path(__file__).resolve().parent.parent
 
-VOC_SPLITS = {
-    "train.prototxt": "train",
-    "val.prototxt": "seg11valid",
-    "deploy.prototxt": voc.DEPLOY,
-}
+VOC_SPLITS = {"train.prototxt": "train", "val.prototxt": "seg11valid", "deploy.prototxt": voc.DEPLOY}
+CONTEXT_SPLITS = {"train.prototxt": "train", "val.prototxt": "val", "deploy.prototxt": voc.DEPLOY}
+TRAINVAL_SPLITS = {"trainval.prototxt": "trainval", "test.prototxt": "test", "deploy.prototxt": voc.DEPLOY}
+
+
+def staged(folder: str, fcn: Callable[..., Any], splits: Mapping[str, str], *base: str) -> dict[str, Experiment]:
+    """FOLDER32s from the base net, 16s from 32s and 8s from 16s; ``fcn`` takes the head that makes the difference."""
+    return {
+        f"{folder}32s": Experiment(partial(fcn, head=heads.fcn32s), splits, base),
+        f"{folder}16s": Experiment(partial(fcn, head=heads.fcn16s), splits, (f"{folder}32s",)),
+        f"{folder}8s": Experiment(partial(fcn, head=heads.fcn8s), splits, (f"{folder}16s",)),
+    }
+
 
 # The experiments whose prototxts are in the repository.
-EXPERIMENTS = {
-    "voc-fcn32s": Experiment(partial(voc.fcn_vgg16, head=heads.fcn32s), VOC_SPLITS, ("vgg16",)),
-    "voc-fcn16s": Experiment(partial(voc.fcn_vgg16, head=heads.fcn16s), VOC_SPLITS, ("voc-fcn32s",)),
-    "voc-fcn8s": Experiment(partial(voc.fcn_vgg16, head=heads.fcn8s), VOC_SPLITS, ("voc-fcn16s",)),
+EXPERIMENTS: dict[str, Experiment] = {
+    **staged("voc-fcn", voc.fcn_vgg16, VOC_SPLITS, "vgg16"),
+    "voc-fcn8s-atonce": Experiment(partial(voc.fcn_vgg16, head=heads.fcn8s_atonce), VOC_SPLITS, ("vgg16",)),
+    "voc-fcn-alexnet": Experiment(voc.fcn_alexnet, VOC_SPLITS, ("alexnet",)),
     "voc-fcn-googlenet": Experiment(voc.fcn_googlenet, VOC_SPLITS, ("googlenet",)),
-    "shapes-fcn/32s": Experiment(partial(shapes.fcn, head=heads.fcn32s), VOC_SPLITS),
-    "shapes-fcn/16s": Experiment(partial(shapes.fcn, head=heads.fcn16s), VOC_SPLITS, ("shapes-fcn/32s",)),
-    "shapes-fcn/8s": Experiment(partial(shapes.fcn, head=heads.fcn8s), VOC_SPLITS, ("shapes-fcn/16s",)),
+    "nyud-fcn/color-32s": Experiment(partial(nyud.fcn, modality="color"), TRAINVAL_SPLITS, ("vgg16",)),
+    "nyud-fcn/hha-32s": Experiment(partial(nyud.fcn, modality="hha"), TRAINVAL_SPLITS, ("vgg16",)),
+    "nyud-fcn/color-d-32s": Experiment(nyud.fcn_early, TRAINVAL_SPLITS, ("vgg16",)),
+    "nyud-fcn/color-hha-32s": Experiment(nyud.fcn_late, TRAINVAL_SPLITS, ("nyud-fcn/color-32s", "nyud-fcn/hha-32s")),
+    "nyud-fcn/color-hha-16s": Experiment(
+        partial(nyud.fcn_late, skip=True), TRAINVAL_SPLITS, ("nyud-fcn/color-hha-32s",)
+    ),
+    **staged("siftflow-fcn/", siftflow.fcn, TRAINVAL_SPLITS, "vgg16"),
+    **staged("pascalcontext-fcn/", pascalcontext.fcn, CONTEXT_SPLITS, "vgg16"),
+    **staged("shapes-fcn/", shapes.fcn, VOC_SPLITS),
 }
 
 # Those whose prototxts are written when they are asked for, by their folder and their own name in it.
-VARIANTS: dict[str, Experiment] = {}
+_CONTEXT33 = context33.variants(EXPERIMENTS)
+VARIANTS: dict[str, Variant] = {
+    **ablations.VARIANTS,
+    **cvpr.variants({**EXPERIMENTS, **_CONTEXT33}),
+    **_CONTEXT33,
+}
 
 
 def all_names() -> list[str]:
@@ -42,13 +64,17 @@ def all_names() -> list[str]:
     return [*EXPERIMENTS, *VARIANTS]
 
 
-def lookup(name: str) -> Experiment:
-    """The experiment of that name; ValueError with the nearest names where there is none."""
+def lookup(name: str, root: Path = ROOT) -> Experiment:
+    """The experiment of that name; ValueError with the nearest names where there is none.
+
+    ``root`` is where the folders are that `python -m nets new` writes.
+    """
     known = {**EXPERIMENTS, **VARIANTS}
-    if name not in known:
+    experiment = known.get(name) or own.find(name, root)
+    if experiment is None:
         near = difflib.get_close_matches(name, known, 3) or list(EXPERIMENTS)
         raise ValueError(f"No experiment is called '{name}'; there are {', '.join(near)}.")
-    return known[name]
+    return experiment
 
 
 def evaluation_split(name: str) -> str:
@@ -86,7 +112,7 @@ _FLOAT = re.compile(r"(?<=: )-?\d+(\.\d+(e[+-]?\d+)?|e[+-]?\d+)$", re.MULTILINE)
 
 def _files(name: str, root: Path, thin: int = 1) -> list[tuple[Path, Any]]:
     """The messages that an experiment's prototxts hold, each with its path."""
-    experiment = lookup(name)
+    experiment = lookup(name, root if (root / name).parent.joinpath(own.DATASET).is_file() else ROOT)
     files: list[tuple[Path, Any]] = [
         (root / name / file, experiment.net(split, thin=thin)) for file, split in experiment.splits.items()
     ]

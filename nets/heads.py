@@ -1,4 +1,4 @@
-"""From a trunk's features to scores for every pixel: FCN-32s, 16s and 8s (paper section 4.2, figure 3).
+"""From a trunk's features to scores for every pixel: FCN-32s, 16s, 8s, 8s at-once (paper section 4.2, figure 3).
 
 A head scores features with a 1x1 convolution, up-samples the scores bilinearly, and crops them to the
 image. The skip heads do it in stages, and add the scores of a finer pooling layer at each. Where the trunk
@@ -89,6 +89,7 @@ def with_skips(
 
 fcn16s = partial(with_skips, pools=("pool4",))
 fcn8s = partial(with_skips, pools=("pool4", "pool3"))
+fcn8s_atonce = partial(fcn8s, scales=AT_ONCE)
 
 
 def score(features: Any, classes: int, **filler: Any) -> Any:

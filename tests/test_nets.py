@@ -16,7 +16,8 @@ from nets import googlenet, heads
 from nets.__main__ import main
 from nets.experiments import EXPERIMENTS, ROOT, outdated, to_text, write
 
-VOC_VGG16 = ["voc-fcn32s", "voc-fcn16s", "voc-fcn8s"]
+FILES = [(name, file) for name, experiment in EXPERIMENTS.items() for file in experiment.splits]
+VOC_VGG16 = ["voc-fcn32s", "voc-fcn16s", "voc-fcn8s", "voc-fcn8s-atonce"]
 SHAPES = ["shapes-fcn/32s", "shapes-fcn/16s", "shapes-fcn/8s"]
 
 
@@ -37,7 +38,8 @@ def walk(net, height, width=None):
     for layer in net.layer:
         bottoms = [shapes[name] for name in layer.bottom]
         if layer.type in ("Input", "Python"):
-            tops = [(3, height, width or height), (1, height, width or height)][: len(layer.top)]
+            channels = [3 if top in ("data", "color", "hha") else 1 for top in layer.top]
+            tops = [(c, height, width or height) for c in channels]
         elif layer.type in ("Convolution", "Deconvolution"):
             p = layer.convolution_param
             (c, h, w), k, s = bottoms[0], p.kernel_size[0], (list(p.stride) or [1])[0]
@@ -46,7 +48,7 @@ def walk(net, height, width=None):
                 tops = [(p.num_output, *((x + 2 * pad - k) // s + 1 for x in (h, w)))]
             else:
                 tops = [(p.num_output, *(s * (x - 1) + k - 2 * pad for x in (h, w)))]
-            counts[layer.name] = c * p.num_output * k * k + p.num_output * p.bias_term
+            counts[layer.name] = c // p.group * p.num_output * k * k + p.num_output * p.bias_term
         elif layer.type == "Pooling":
             p = layer.pooling_param
             c, *size = bottoms[0]
@@ -62,6 +64,9 @@ def walk(net, height, width=None):
             (offset,) = layer.crop_param.offset
             assert all(offset + r <= x for x, r in zip(bottoms[0][1:], bottoms[1][1:], strict=True)), layer.name
             tops = [(bottoms[0][0], *bottoms[1][1:])]
+        elif layer.type == "Scale":
+            counts[layer.name] = bottoms[0][0]
+            tops = bottoms
         elif layer.type == "SoftmaxWithLoss":
             assert bottoms[0][1:] == bottoms[1][1:]
             tops = [()]
@@ -75,9 +80,9 @@ def walk(net, height, width=None):
 
 
 def learnable(net, counts):
-    """How many parameters learn: those of layers whose first lr_mult is not 0."""
+    """How many parameters learn: those of layers whose first lr_mult is not 0; without one it is 1."""
     layers = named(net)
-    return sum(n for name, n in counts.items() if layers[name].param[0].lr_mult != 0)
+    return sum(n for name, n in counts.items() if not layers[name].param or layers[name].param[0].lr_mult != 0)
 
 
 # --- the files -------------------------------------------------------------------------------------------------
@@ -107,11 +112,10 @@ def test_command_line(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["nets", "voc-fcn9s"])
     with pytest.raises(SystemExit):
         main()
-    assert "no experiment is called 'voc-fcn9s'" in capsys.readouterr().err
+    assert "No experiment is called 'voc-fcn9s'; there are voc-fcn8s" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-@pytest.mark.parametrize("file", ["train.prototxt", "val.prototxt", "deploy.prototxt"])
+@pytest.mark.parametrize(("name", "file"), FILES)
 def test_text_parses_back_to_the_net(name, file):
     net = committed(name, file)
     assert text_format.Parse(to_text(net), caffe_pb2.NetParameter()) == net
@@ -179,6 +183,13 @@ def add(name, a, b):
     )
 
 
+def scale(pool, value):
+    return layer(
+        f'name: "scale_{pool}" type: "Scale" bottom: "{pool}" top: "scale_{pool}" param {{ lr_mult: 0 }}'
+        f' scale_param {{ filler {{ type: "constant" value: {value} }} }}'
+    )
+
+
 def reference_trunk(dropout):
     layers = []
     for name, bottom, width in CONVS_3X3:
@@ -230,6 +241,21 @@ REFERENCE_HEADS = {
         up("upscore8", "fuse_pool3", 16, 8),
         cut("score", "upscore8", "data", 31),
     ],
+    "voc-fcn8s-atonce": [
+        conv("score_fr", "fc7", SCORE),
+        up("upscore2", "score_fr", 4, 2),
+        scale("pool4", 0.01),
+        conv("score_pool4", "scale_pool4", SCORE),
+        cut("score_pool4c", "score_pool4", "upscore2", 5),
+        add("fuse_pool4", "upscore2", "score_pool4c"),
+        up("upscore_pool4", "fuse_pool4", 4, 2),
+        scale("pool3", 0.0001),
+        conv("score_pool3", "scale_pool3", SCORE),
+        cut("score_pool3c", "score_pool3", "upscore_pool4", 9),
+        add("fuse_pool3", "upscore_pool4", "score_pool3c"),
+        up("upscore8", "fuse_pool3", 16, 8),
+        cut("score", "upscore8", "data", 31),
+    ],
 }
 REFERENCE_LOSS = layer(
     'name: "loss" type: "SoftmaxWithLoss" bottom: "score" bottom: "label" top: "loss"'
@@ -258,10 +284,10 @@ def test_deploy_nets_have_an_input_and_neither_dropout_nor_loss(name):
     )
 
 
-@pytest.mark.parametrize("name", [*VOC_VGG16, "voc-fcn-googlenet", *SHAPES])
+@pytest.mark.parametrize("name", [*VOC_VGG16, "voc-fcn-alexnet", "voc-fcn-googlenet", *SHAPES])
 def test_data_layers_say_where_which_split_and_the_reference_s_mean_and_seed(name):
     up_to_root = "../" * (name.count("/") + 1)
-    sbdd, voc2011 = ("data/shapes/sbdd/dataset", "data/shapes/VOC2011")
+    sbdd, voc2011 = ("data/shapes/sbdd/dataset", "data/shapes/pascal/VOC2011")
     if name.startswith("voc"):
         sbdd, voc2011 = ("data/sbdd/dataset", "data/pascal/VOC2011")
     for file, kind, folder in (
@@ -273,14 +299,36 @@ def test_data_layers_say_where_which_split_and_the_reference_s_mean_and_seed(nam
         assert ast.literal_eval(param.param_str) == {**folder, "mean": MEAN, "seed": 1337}
 
 
+# VGG16 to fc7. A class adds 4,096 + 1 in score_fr, 512 + 1 in score_pool4 and 256 + 1 in score_pool3.
+VGG16 = 134_260_544
+FR, POOL4, POOL3 = 4097, 513, 257
+
+
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("voc-fcn32s", 134_346_581), ("voc-fcn16s", 134_357_354), ("voc-fcn8s", 134_362_751)],
+    [
+        ("voc-fcn32s", 134_346_581),
+        ("voc-fcn16s", 134_357_354),
+        ("voc-fcn8s", 134_362_751),
+        ("voc-fcn8s-atonce", 134_362_751),
+        ("voc-fcn-alexnet", 56_954_261),
+        ("nyud-fcn/color-32s", VGG16 + 40 * FR),
+        ("nyud-fcn/hha-32s", VGG16 + 40 * FR),
+        ("nyud-fcn/color-d-32s", VGG16 + 64 * 9 + 40 * FR),
+        ("nyud-fcn/color-hha-32s", 2 * (VGG16 + 40 * FR)),
+        ("nyud-fcn/color-hha-16s", 2 * (VGG16 + 40 * (FR + POOL4))),
+        ("siftflow-fcn/32s", VGG16 + 36 * FR),
+        ("siftflow-fcn/16s", VGG16 + 36 * (FR + POOL4)),
+        ("siftflow-fcn/8s", VGG16 + 36 * (FR + POOL4 + POOL3)),
+        ("pascalcontext-fcn/32s", VGG16 + 60 * FR),
+        ("pascalcontext-fcn/16s", VGG16 + 60 * (FR + POOL4)),
+        ("pascalcontext-fcn/8s", VGG16 + 60 * (FR + POOL4 + POOL3)),
+    ],
 )
 def test_learnable_parameters_are_the_reference_s(name, parameters):
-    net = committed(name, "train.prototxt")
-    _, counts = walk(net, 500)
-    assert learnable(net, counts) == parameters
+    for file in EXPERIMENTS[name].splits:
+        net = committed(name, file)
+        assert learnable(net, walk(net, 500)[1]) == parameters
 
 
 def test_deconvolution_is_dense():
@@ -293,6 +341,8 @@ def test_deconvolution_is_dense():
     [
         (500, 698, [349, 175, 88, 44, 22], 16, 544, 568),
         (375, 573, [287, 144, 72, 36, 18], 12, 416, None),
+        (425, 623, [312, 156, 78, 39, 20], 14, None, None),
+        (560, 758, [379, 190, 95, 48, 24], 18, None, None),
         (256, 454, [227, 114, 57, 29, 15], 9, None, None),
     ],
 )
@@ -306,11 +356,65 @@ def test_blob_sizes(size, conv1, pools, fc7, up32, up8):
     assert up8 in (None, shapes["upscore8"][1])
 
 
-@pytest.mark.parametrize("name", [*VOC_VGG16, *SHAPES])
-def test_vgg16_nets_cover_images_of_every_size(name):
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name != "voc-fcn-googlenet"])
+def test_padded_nets_cover_images_of_every_size(name):
     net = committed(name, "deploy.prototxt")
     for size in (*range(1, 130), 375, 500, 512, 1000):
-        assert walk(net, size, 500)[0]["score"][1:] == (size, 500)  # walk holds each crop inside its bottom
+        shapes, _ = walk(net, size, 500)  # which holds each crop inside its bottom
+        scores = [shape for blob, shape in shapes.items() if blob in ("score", "score_sem", "score_geo")]
+        assert scores and all(shape[1:] == (size, 500) for shape in scores)
+
+
+# --- FCN-AlexNet -----------------------------------------------------------------------------------------------
+
+
+def test_alexnet_equals_the_reference_layer_by_layer():
+    def plain(name, bottom, window):  # no word of learning rates, so that biases learn and decay as weights do
+        text = f'name: "{name}" type: "Convolution" bottom: "{bottom}" top: "{name}" convolution_param {{ {window} }}'
+        return [layer(text), in_place("ReLU", name.replace("conv", "relu").replace("fc", "relu"), name)]
+
+    def pool(number, bottom):
+        return layer(
+            f'name: "pool{number}" type: "Pooling" bottom: "{bottom}" top: "pool{number}"'
+            " pooling_param { pool: MAX kernel_size: 3 stride: 2 }"
+        )
+
+    def norm(number):
+        return layer(
+            f'name: "norm{number}" type: "LRN" bottom: "pool{number}" top: "norm{number}"'
+            " lrn_param { local_size: 5 alpha: 0.0001 beta: 0.75 }"
+        )
+
+    expected = [
+        *plain("conv1", "data", "num_output: 96 pad: 100 kernel_size: 11 group: 1 stride: 4"),
+        *(pool(1, "conv1"), norm(1)),
+        *plain("conv2", "norm1", "num_output: 256 pad: 2 kernel_size: 5 group: 2 stride: 1"),
+        *(pool(2, "conv2"), norm(2)),
+        *plain("conv3", "norm2", "num_output: 384 pad: 1 kernel_size: 3 group: 1 stride: 1"),
+        *plain("conv4", "conv3", "num_output: 384 pad: 1 kernel_size: 3 group: 2 stride: 1"),
+        *plain("conv5", "conv4", "num_output: 256 pad: 1 kernel_size: 3 group: 2 stride: 1"),
+        pool(5, "conv5"),
+        *plain("fc6", "pool5", "num_output: 4096 pad: 0 kernel_size: 6 group: 1 stride: 1"),
+        in_place("Dropout", "drop6", "fc6", "dropout_param { dropout_ratio: 0.5 }"),
+        *plain("fc7", "fc6", "num_output: 4096 pad: 0 kernel_size: 1 group: 1 stride: 1"),
+        in_place("Dropout", "drop7", "fc7", "dropout_param { dropout_ratio: 0.5 }"),
+        conv("score_fr", "fc7", SCORE),
+        up("upscore", "score_fr", 63, 32),
+        cut("score", "upscore", "data", 18),
+        layer(
+            'name: "loss" type: "SoftmaxWithLoss" bottom: "score" bottom: "label" top: "loss"'
+            " loss_param { ignore_label: 255 normalize: true }"
+        ),
+    ]
+    for file in ("train.prototxt", "val.prototxt"):
+        for ours, theirs in zip(committed("voc-fcn-alexnet", file).layer[1:], expected, strict=True):
+            assert ours == theirs
+
+
+def test_alexnet_s_blob_sizes():
+    shapes, _ = walk(committed("voc-fcn-alexnet", "deploy.prototxt"), 500)
+    names = ("conv1", "pool1", "pool2", "pool5", "fc7", "upscore")
+    assert [shapes[name][1] for name in names] == [173, 86, 43, 21, 16, 543]
 
 
 # --- FCN-GoogLeNet ---------------------------------------------------------------------------------------------
@@ -398,49 +502,3 @@ def test_thin_nets_scale_the_mean_free_image_inside_the_net(name):
         )
         assert list(net["conv1_1"].bottom) == ["scaled"]
         assert list(net["score"].bottom)[1] == "data"
-
-
-# --- the solvers -----------------------------------------------------------------------------------------------
-
-
-def solver(name):
-    return text_format.Parse((ROOT / name / "solver.prototxt").read_text(), caffe_pb2.SolverParameter())
-
-
-@pytest.mark.parametrize(
-    ("name", "base_lr"),
-    [("voc-fcn32s", 1e-10), ("voc-fcn16s", 1e-12), ("voc-fcn8s", 1e-14), ("voc-fcn-googlenet", 5e-11)],
-)
-def test_voc_solvers_are_the_reference_s(name, base_lr):
-    expected = caffe_pb2.SolverParameter(
-        train_net="train.prototxt",
-        test_net=["val.prototxt"],
-        test_iter=[736],
-        test_interval=999999999,
-        test_initialization=False,
-        display=20,
-        average_loss=20,
-        lr_policy="fixed",
-        base_lr=base_lr,
-        momentum=0.99,
-        iter_size=1,
-        max_iter=100000,
-        weight_decay=0.0005,
-        snapshot=4000,
-        snapshot_prefix="snapshot/train",
-    )
-    assert solver(name) == expected
-
-
-@pytest.mark.parametrize(
-    ("name", "base_lr", "max_iter"),
-    [("shapes-fcn/32s", 0.01, 4800), ("shapes-fcn/16s", 0.005, 2000), ("shapes-fcn/8s", 0.005, 1600)],
-)
-def test_demo_solvers_take_poly_steps_and_snapshot_at_the_end(name, base_lr, max_iter):
-    param = solver(name)
-    assert (param.lr_policy, param.max_iter) == ("poly", max_iter)
-    assert (param.base_lr, param.power, param.momentum, param.weight_decay) == pytest.approx(
-        (base_lr, 0.9, 0.9, 0.0005)
-    )
-    assert param.max_iter % param.snapshot == 0  # step() writes no snapshot of its own at the end
-    assert (param.random_seed >= 0, list(param.test_iter), param.test_initialization) == (True, [200], False)

@@ -185,3 +185,78 @@ def test_expand_score_refuses_what_does_not_fit(tmp_path):
         surgery.expand_score(net(tmp_path, conv("score", "data", 5, kernel=3)), "score", two, "score")
     with pytest.raises(ValueError, match="has a bias"):
         surgery.expand_score(net(tmp_path, conv("score", "data", 5, bias_term="false")), "score", two, "score")
+
+
+# copy_stream
+
+
+def test_copy_stream_fills_one_stream_from_a_weights_file(tmp_path, capsys):
+    old = net(tmp_path, conv("conv", "data", 4, kernel=3), conv("score", "conv", 2), deconv(3, 4))
+    weights = str(tmp_path / "old.caffemodel")
+    old.save(weights)
+    new = net(
+        tmp_path,
+        *(conv(f"conv{stream}", "data", 4, kernel=3) for stream in ("color", "hha")),
+        *(conv(f"score{stream}", f"conv{stream}", 2) for stream in ("color", "hha")),
+        deconv(3, 4),
+    )
+    before = {layer: params(new, layer) for layer in new.params}
+    report = surgery.copy_stream(new, weights, suffix="hha")
+    for layer in ("conv", "score"):
+        for now, given in zip(params(new, f"{layer}hha"), params(old, layer), strict=True):
+            assert np.array_equal(now, given)
+    for layer in ("convcolor", "scorecolor", "up"):
+        assert all(np.array_equal(a, b) for a, b in zip(params(new, layer), before[layer], strict=True))
+    assert report.copied == ["convhha[0]", "convhha[1]", "scorehha[0]", "scorehha[1]"]
+    assert "convhha[0]" in capsys.readouterr().out
+
+
+def test_copy_stream_refuses_what_it_cannot_fill_and_changes_nothing(tmp_path):
+    weights = str(tmp_path / "old.caffemodel")
+    net(tmp_path, conv("conv", "data", 4)).save(weights)
+    new = net(tmp_path, conv("convhha", "data", 4), conv("scorehha", "convhha", 2))
+    before = params(new, "convhha")
+    with pytest.raises(ValueError, match=r"old.caffemodel has no layer score: these are another net's"):
+        surgery.copy_stream(new, weights, suffix="hha")
+    assert np.array_equal(params(new, "convhha")[0], before[0])
+    with pytest.raises(ValueError, match=r"No convolution's name ends in 'color'; .* are convhha, scorehha"):
+        surgery.copy_stream(new, weights, suffix="color")
+    wider = net(tmp_path, conv("convhha", "data", 5))
+    with pytest.raises(RuntimeError, match=r"'conv'; shape mismatch"):
+        surgery.copy_stream(wider, weights, suffix="hha")
+
+
+# add_channels
+
+
+@pytest.mark.parametrize("more", [1, 2])
+def test_add_channels_starts_further_channels_with_the_others_mean(tmp_path, more):
+    old = net(tmp_path, conv("conv", "data", 4, kernel=3))
+    weights = str(tmp_path / "old.caffemodel")
+    old.save(weights)
+    depth = f'layer {{ name: "depth" type: "Input" top: "depth" input_param {{ shape {{ dim: [1, {more}, 6, 6] }} }} }}'
+    both = 'layer { name: "both" type: "Concat" bottom: "data" bottom: "depth" top: "both" }'
+    new = net(tmp_path, depth, both, conv("conv_bgrd", "both", 4, kernel=3))
+    surgery.add_channels(new, "conv_bgrd", weights, "conv", more)
+
+    image = np.random.default_rng(0).normal(size=(1, 3, 6, 6)).astype(np.float32)
+    dark = np.zeros((1, more, 6, 6), np.float32)
+    same = new.forward(data=image, depth=dark)["conv_bgrd"]
+    np.testing.assert_allclose(same, old.forward(data=image)["conv"], rtol=1e-5, atol=1e-5)
+    # What one further channel shows is seen as it would be in grey, at a third of its strength in each colour.
+    dark[:, 0] = image[:, 0]
+    seen = new.forward(data=0 * image, depth=dark)["conv_bgrd"]
+    grey = old.forward(data=np.repeat(image[:, :1], 3, axis=1) / 3)["conv"]
+    np.testing.assert_allclose(seen, grey, rtol=1e-5, atol=1e-5)
+
+
+def test_add_channels_refuses_what_does_not_fit(tmp_path):
+    weights = str(tmp_path / "old.caffemodel")
+    old = net(tmp_path, conv("conv", "data", 4, kernel=3))
+    old.save(weights)
+    with pytest.raises(ValueError, match=r"no layer 'conv_bgrd' with weights; .* are conv"):
+        surgery.add_channels(old, "conv_bgrd", weights, "conv")
+    with pytest.raises(ValueError, match=r"old.caffemodel has no layer conv1_1"):
+        surgery.add_channels(old, "conv", weights, "conv1_1")
+    with pytest.raises(RuntimeError, match="shape mismatch"):  # three channels, which would leave two for the file's
+        surgery.add_channels(old, "conv", weights, "conv")

@@ -34,8 +34,7 @@ if __name__ == "__main__":
         __doc__,
         start=start,
         weights="../data/ilsvrc-nets/bvlc_googlenet.caffemodel",
-        obtain="curl -fL --create-dirs -o {path} "
-        "http://dl.caffe.berkeleyvision.org/bvlc_googlenet.caffemodel (sha1 405fc5acd08a3bb12de8ee5e23a96bec22f08204)",
+        obtain="cd .. && python -m datasets fetch googlenet",
         split="seg11valid",
         score_every=4000,
     )

@@ -3,11 +3,12 @@
     cd voc-fcn8s && python solve.py --gpu 0
 
 Trains on the 8,498 images of SBD's train, one an iteration, for 100,000 iterations at a hundredth of FCN-16s's rate,
-and scores on the 736 images of VOC 2011's seg11valid every 4,000. Starts from FCN-16s; the score layer of pool3,
-which is new, starts at zero, so that the first scores are FCN-16s's. The paper gives all three strides together 36
+and scores on the 736 images of VOC 2011's seg11valid every 4,000. Starts from FCN-16s; the score layer of pool3, which
+is new, starts at zero, so that the first scores are FCN-16s's. The TPAMI paper gives all three strides together 36
 hours on one Titan X.
 
-To expect (TPAMI paper, table 3): pixel accuracy 91.2, mean accuracy 77.6, mean IU 65.5, f.w. IU 84.5.
+To expect (TPAMI paper, table 3): pixel accuracy 91.2, mean accuracy 77.6, mean IU 65.5, f.w. IU 84.5. The CVPR paper's
+own recipe (cvpr-recipe) gave 90.3, 75.9, 62.7 and 83.2.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ if __name__ == "__main__":
         __doc__,
         start=start,
         weights="../voc-fcn16s/snapshot/train_iter_100000.caffemodel",
-        obtain="cd ../voc-fcn16s && python solve.py; or the authors' own, with --weights: "
-        "http://dl.caffe.berkeleyvision.org/fcn16s-heavy-pascal.caffemodel",
+        obtain="cd ../voc-fcn16s && python solve.py; or the authors' own: cd .. && python -m datasets fetch "
+        "voc-fcn16s, and then --weights ../data/fcn-models/fcn16s-heavy-pascal.caffemodel",
         split="seg11valid",
         score_every=4000,
     )

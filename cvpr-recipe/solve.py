@@ -1,0 +1,22 @@
+"""Train one of the CVPR 2015 paper's nets by its own recipe: 20 images a step, momentum 0.9, a mean loss.
+
+    cd cvpr-recipe && python solve.py                        (what there is)
+    cd cvpr-recipe && python solve.py voc-fcn32s --gpu 0
+
+The other folders have the TPAMI paper's recipe. The nets are the same but for the loss, which is divided by the number
+of its pixels. Their files are written into a folder of their name (nets/cvpr.py has them), which then is an experiment
+like any other; 16s starts from the 32s of this folder. Numbers are mean IU in per cent.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import train
+from nets import variants
+
+if __name__ == "__main__":
+    train.run(**variants.chosen(__file__, __doc__))

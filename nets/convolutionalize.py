@@ -1,0 +1,150 @@
+"""``python -m nets convolutionalize``: from ILSVRC's classifiers to the nets that experiments start from (section 3.1).
+
+    python -m nets convolutionalize vgg16       VGG_ILSVRC_16_layers.caffemodel -> vgg16-fcn.caffemodel
+    python -m nets convolutionalize alexnet     bvlc_reference_caffenet.caffemodel -> alexnet-fcn.caffemodel
+
+both in data/ilsvrc-nets, unless a source and an output are named. An inner product over a window's features is a
+convolution by filters of the window's size: the values stay, in their order, and only the shapes of fc6 and fc7
+change. fc8, which scores ImageNet's classes, is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import caffe
+import layers
+import surgery
+from caffe import layers as L
+from nets import alexnet, vgg16
+
+FOLDER = Path(__file__).resolve().parent.parent / "data" / "ilsvrc-nets"
+
+
+@dataclass(frozen=True)
+class Base:
+    """A classifier that fully convolutional nets are made of."""
+
+    trunk: Callable[..., Any]
+    image: int
+    """Its input's height and width, in pixels, at which the last pooling layer has one window for fc6."""
+    pad: int
+    """Its first convolution's padding, in the place of the trunk's 100 pixels."""
+    source: str
+    """The file of its weights."""
+    out: str
+    """The file of the convolutional net's weights."""
+    fetch: str
+    """What `python -m datasets fetch` calls the source."""
+
+
+BASES = {
+    "vgg16": Base(vgg16.trunk, 224, 1, "VGG_ILSVRC_16_layers.caffemodel", "vgg16-fcn.caffemodel", "vgg16"),
+    "alexnet": Base(alexnet.trunk, 227, 0, "bvlc_reference_caffenet.caffemodel", "alexnet-fcn.caffemodel", "caffenet"),
+}
+
+
+def convolutionalize(base: Base, source: Path | None = None, out: Path | None = None, thin: int = 1) -> Path:
+    """Write the convolutional net of a classifier's weights; gives the file's path.
+
+    ``source`` and ``out`` are files, by default the base's own in data/ilsvrc-nets (or where FCN_DATA says).
+    ``thin`` divides the channels of both nets. The file is written whole or not at all. Raises FileNotFoundError
+    where there is no source, and ValueError where it is another net's.
+    """
+    source = source or in_data(base.source)
+    out = out or in_data(base.out)
+    if not source.is_file():
+        raise FileNotFoundError(
+            f"There is no {source} to make convolutional: `python -m datasets fetch {base.fetch}` gets it, "
+            "or name the file of the classifier's weights."
+        )
+    if out.resolve() == source.resolve():
+        raise ValueError(f"{out} would be written over the classifier that it is made of: name another file.")
+    net = load(convolutional_net(base, thin))
+    surgery.transplant(net, classifier(base, source, thin))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f"{os.getpid()}.partial.{out.name}")
+    try:
+        net.save(str(partial))
+        os.replace(partial, out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return out
+
+
+def classifier(base: Base, weights: Path, thin: int = 1) -> caffe.Net:
+    """Load a classifier to fc7, its fully connected layers as they were trained.
+
+    The file may be any Caffe's; the oldest hold weights of four dimensions. Raises ValueError where it is another
+    net's: Caffe itself would take the layers whose names it knows, be there any or none.
+    """
+    net = load(classifier_net(base, thin))
+    for name in net.params:
+        net.params[name][0].data[...] = np.nan  # and stays so if the file has not this layer
+    wrong = f"{weights} does not hold the classifier that {base.source} is"
+    try:
+        net.copy_from(str(weights))
+    except RuntimeError as error:
+        raise ValueError(f"{wrong}: {error}") from error
+    missing = [name for name in net.params if np.isnan(net.params[name][0].data).all()]
+    if missing:
+        raise ValueError(f"{wrong}: it has no layer {', '.join(missing)}.")
+    return net
+
+
+def convolutional_net(base: Base, thin: int = 1) -> Any:
+    """The trunk of a fully convolutional net, to fc7."""
+    n = caffe.NetSpec()
+    n.data = L.Input(shape={"dim": [1, 3, base.image, base.image]})
+    base.trunk(n, n.data, dropout=False, thin=thin)
+    return n.to_proto()
+
+
+def classifier_net(base: Base, thin: int = 1) -> Any:
+    """The same as a classifier: padded as it was, with inner products for fc6 and fc7."""
+    net = convolutional_net(base, thin)
+    for layer in net.layer:
+        if list(layer.convolution_param.pad) == [100]:
+            layer.convolution_param.pad[:] = [base.pad]
+        if layer.name in ("fc6", "fc7"):
+            layer.type = "InnerProduct"
+            layer.inner_product_param.num_output = layer.convolution_param.num_output
+            layer.ClearField("convolution_param")
+    return net
+
+
+def load(net: Any) -> caffe.Net:
+    """Make a net of a NetParameter, with nothing but its fillers' values."""
+    with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as prototxt:
+        prototxt.write(str(net))
+        prototxt.flush()
+        return caffe.Net(prototxt.name, caffe.TEST)
+
+
+def in_data(file: str) -> Path:
+    """Where a base net's file is: in the repository's data/ilsvrc-nets, or under FCN_DATA if that is set."""
+    return layers.data_path(f"../data/ilsvrc-nets/{file}") if os.environ.get("FCN_DATA") else FOLDER / file
+
+
+def main(argv: Sequence[str]) -> int:
+    """Do what a command line asks; SystemExit with a sentence where it cannot be done."""
+    parser = argparse.ArgumentParser(
+        prog="python -m nets convolutionalize", description="Make a classifier's weights those of a convolutional net."
+    )
+    parser.add_argument("base", choices=BASES)
+    parser.add_argument("source", nargs="?", type=Path, help="the classifier's weights (data/ilsvrc-nets/...)")
+    parser.add_argument("out", nargs="?", type=Path, help="the file to write (data/ilsvrc-nets/BASE-fcn.caffemodel)")
+    options = parser.parse_args(argv)
+    try:
+        print(convolutionalize(BASES[options.base], options.source, options.out))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise SystemExit(str(error)) from error
+    return 0

@@ -1,0 +1,232 @@
+"""``python -m nets new``: set up FCN-32s, 16s and 8s for a dataset of one's own.
+
+    python -m nets new cells --data data/cells --classes names.txt
+
+DATA holds images/ID.jpg (or .png, ...) and labels/ID.png, where a label's pixels are class indices, 255 void; --classes
+names the classes, one a line, in that order. Every image and label is read and checked. Where DATA has no train.txt and
+val.txt, they are written: --val-share of the ids, drawn by --seed, is for scoring. Then come, in cells-fcn/, the
+experiments 32s, 16s and 8s with their solve.py. With DATA in the repository's data/, the folder also works elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nets.experiments import ROOT, write
+from nets.own import DATASET, STAGES
+from reading.folder_files import find_images, find_labels
+from reading.image_files import read_image, read_index_image, read_lines
+from vis import VOID
+
+SOLVE = '''"""Train FCN-{stage} on {name}, from {origin}.
+
+    cd {folder}/{stage} && python solve.py --gpu 0
+
+Trains on the {train:,} images of train.txt, one an iteration, for 100,000 iterations, and scores on the {val:,} of
+val.txt every 4,000. The rate is the reference's for VOC, made to fit these images' size; where the loss is not finite,
+divide base_lr in solver.prototxt by 10.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import caffe
+import surgery
+import train
+
+
+def start(net: caffe.Net, weights: str) -> None:
+    """Take {origin}'s layers by their names, and make the upsampling bilinear."""
+    net.copy_from(weights)
+    surgery.interp(net, [layer for layer in net.params if "up" in layer])
+
+
+if __name__ == "__main__":
+    train.run(
+        __file__,
+        __doc__,
+        start=start,
+        weights="{weights}",
+        obtain="{obtain}",
+        split="val",
+        score_every=4000,
+    )
+'''
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the command line asks; the exit status is 1, with the reason on stderr, if it cannot be done."""
+    parser = argparse.ArgumentParser(
+        prog="python -m nets new", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", help="what the dataset is called: letters, digits and _")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder with images/ and labels/")
+    parser.add_argument("--classes", type=Path, required=True, metavar="FILE", help="the classes' names, one a line")
+    parser.add_argument(
+        "--val-share", type=float, default=0.2, metavar="X", help="of the ids, for scoring (%(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=1337, metavar="N", help="of the draw (%(default)s)")
+    options = parser.parse_args(argv)
+    try:
+        print(new(options.name, options.data, options.classes, options.val_share, options.seed))
+    except (OSError, ValueError) as error:
+        print(f"python -m nets new: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("python -m nets new: interrupted; no experiment was written.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def new(name: str, data: Path, classes: Path, val_share: float = 0.2, seed: int = 1337, root: Path = ROOT) -> str:
+    """Set up a dataset's experiments in ``root``; gives the text that says what was done and what comes next.
+
+    Raises FileNotFoundError for what is missing and ValueError for what cannot be learned from, naming the file.
+    """
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        raise ValueError(f"A dataset cannot be called '{name}': expected a letter, then letters, digits and _.")
+    folder = f"{name}-fcn"
+    if (root / folder).exists():
+        raise ValueError(f"{root / folder} is there already: choose another name, or remove it.")
+    data = data.resolve()
+    names = _class_names(classes)
+    lists = _lists(data, val_share, seed)
+    pixels, shares = _check(data, lists, names)
+
+    (root / folder).mkdir()
+    images = {split: len(ids) for split, ids in lists.items()}
+    stored = {"data": _relative(data, root), "classes": len(names), "pixels": pixels, "images": images}
+    (root / folder / DATASET).write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+    for stage, (_, before, _) in STAGES.items():
+        write(f"{folder}/{stage}", root)
+        (root / folder / stage / "classes.txt").write_text("".join(f"{n}\n" for n in names), encoding="utf-8")
+        text = SOLVE.format(
+            stage=stage,
+            name=name,
+            folder=folder,
+            origin=f"FCN-{before}" if before else "VGG16",
+            weights=f"../{before}/snapshot/train_iter_100000.caffemodel"
+            if before
+            else "../../data/ilsvrc-nets/vgg16-fcn.caffemodel",
+            obtain=f"cd ../{before} && python solve.py"
+            if before
+            else "cd ../.. && python -m datasets fetch vgg16 && python -m nets convolutionalize vgg16",
+            **images,
+        )
+        (root / folder / stage / "solve.py").write_text(text, encoding="utf-8")
+    table = "\n".join(f"  {100 * share:6.2f} %  {n}" for n, share in zip(names, shares, strict=True))
+    return (
+        f"{name}: {images['train']} images to train on, {images['val']} to score on; the labelled pixels are\n{table}\n"
+        f"Next: cd {folder}/32s && python solve.py --gpu 0 (first, to see that all works: python solve.py --rehearse)"
+    )
+
+
+def _class_names(path: Path) -> list[str]:
+    names = read_lines(path, "class names")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{path} names {', '.join(twice)} more than once.")
+    if not 2 <= len(names) <= VOID:
+        raise ValueError(f"{path} names {len(names)} classes: expected 2 to {VOID}, one a line.")
+    return names
+
+
+def _lists(data: Path, val_share: float, seed: int) -> dict[str, list[str]]:
+    """The ids of train.txt and val.txt, which are drawn and written where there is neither."""
+    for sub in ("images", "labels"):
+        if not (data / sub).is_dir():
+            raise FileNotFoundError(f"There is no folder {data / sub}: expected images/ID.jpg and labels/ID.png.")
+    files = {split: data / f"{split}.txt" for split in ("train", "val")}
+    there = [path for path in files.values() if path.is_file()]
+    if len(there) == 1:
+        raise ValueError(
+            f"{data} has {there[0].name} alone: write the other list too, or remove it to have both drawn."
+        )
+    if there:
+        lists = {split: read_lines(path, "image ids") for split, path in files.items()}
+        both = sorted(set(lists["train"]) & set(lists["val"]))
+        if both:
+            raise ValueError(
+                f"{len(both)} images are in train.txt and in val.txt, such as {both[0]}: scores would lie."
+            )
+        return lists
+    if not 0 < val_share < 1:
+        raise ValueError(f"--val-share is {val_share}: expected a number between 0 and 1, such as 0.2.")
+    ids = sorted(
+        path.relative_to(data / "labels").with_suffix("").as_posix() for path in (data / "labels").rglob("*.png")
+    )
+    if len(ids) < 2:
+        raise ValueError(f"{data / 'labels'} has {len(ids)} PNGs: expected two labels at least.")
+    count = min(max(1, round(val_share * len(ids))), len(ids) - 1)
+    drawn = set(random.Random(seed).sample(ids, count))
+    lists = {"train": [i for i in ids if i not in drawn], "val": sorted(drawn)}
+    find_images(data / "images", ids, data / "labels")
+    for split, path in files.items():
+        path.write_text("".join(f"{i}\n" for i in lists[split]), encoding="utf-8")
+    return lists
+
+
+def _check(data: Path, lists: dict[str, list[str]], names: Sequence[str]) -> tuple[int, np.ndarray]:
+    """Read every image and label; gives the median of pixels an image, and each class's share of the labelled ones."""
+    images: dict[str, Path] = {}
+    for split, ids in lists.items():
+        images |= find_images(data / "images", ids, data / f"{split}.txt")
+        find_labels(data / "labels", ids, data / f"{split}.txt")
+    counts = np.zeros(256, np.int64)
+    sizes = []
+    for ident, image_file in _shown(images.items()):
+        label_file = data / "labels" / f"{ident}.png"
+        labels = read_index_image(label_file)
+        size = read_image(image_file).size
+        if size != labels.shape[::-1]:
+            raise ValueError(
+                f"{image_file} is {size[0]} x {size[1]} pixels (width x height), but {label_file} "
+                f"{labels.shape[1]} x {labels.shape[0]}: they have to lie on each other."
+            )
+        here = np.bincount(labels.ravel(), minlength=256)
+        beyond = np.flatnonzero(here[len(names) : VOID]) + len(names)
+        if beyond.size:
+            raise ValueError(
+                f"{label_file} has the labels {', '.join(map(str, beyond[:5]))}{' ...' if beyond.size > 5 else ''}, "
+                f"but there are names for {len(names)} classes: expected 0 to {len(names) - 1}, and 255 for void. Name "
+                "the others too, or renumber the labels; labels that are shades for the eye (0, 128, 255) have to "
+                "become 0, 1, 2."
+            )
+        counts += here
+        sizes.append(labels.size)
+    labelled = counts[: len(names)]
+    if not labelled.any():
+        raise ValueError(f"Every pixel of {data / 'labels'} is void (255): there is nothing to learn.")
+    return int(np.median(sizes)), labelled / labelled.sum()
+
+
+def _shown(items: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, Path]]:
+    """Give the items, with a progress bar where tqdm is installed."""
+    try:
+        from tqdm import tqdm  # noqa: PLC0415  used where it is installed
+    except ImportError:
+        return iter(items)
+    return iter(tqdm(items, desc="checking", unit="image", leave=False))
+
+
+def _relative(data: Path, root: Path) -> str:
+    """A folder as param_str has it: relative to an experiment's where it is in data/, else absolute."""
+    within = Path(os.environ.get("FCN_DATA") or root / "data").resolve()
+    return f"../../data/{data.relative_to(within).as_posix()}" if data.is_relative_to(within) else data.as_posix()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

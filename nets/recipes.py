@@ -1,0 +1,61 @@
+"""The papers' two ways to optimise, as a solver's fields, and what a variant of an experiment is.
+
+The TPAMI paper's, which the reference solvers have: one image an iteration, momentum 0.99, and a loss that is the sum
+over the pixels, so that the rate is small ("heavy"). The CVPR paper's: 20 images an iteration, whose gradients are
+accumulated as each has its own size, momentum 0.9, and a loss that is the mean over the pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nets.definition import Experiment
+
+# Both papers: a fixed rate, and a decay of 0.0005 (the CVPR paper prints two, the reference solvers have this one).
+COMMON = {
+    "lr_policy": "fixed",
+    "weight_decay": 0.0005,
+    "display": 20,
+    "average_loss": 20,
+    # The test net is made so that score.py has one to run; the solver itself never gets to test_interval.
+    "test_interval": 999999999,
+    "test_initialization": False,
+    "snapshot_prefix": "snapshot/train",
+}
+
+
+@dataclass(frozen=True)
+class Variant(Experiment):
+    """An experiment that differs from another, ``of``, by little; all its files are written when it is asked for.
+
+    It is scored as often as its solver takes a snapshot.
+    """
+
+    about: str = ""
+    """One line: what differs, what the papers say of it, and what was chosen where they are silent."""
+
+
+def heavy(splits: Mapping[str, str], images: int, base_lr: float = 1e-10, **others: Any) -> dict[str, Any]:
+    """The solver's fields of the TPAMI recipe, with ``others`` in the place of some.
+
+    ``splits``: the experiment's; ``images``: how many the one has that it is scored on. 100,000 iterations, as on VOC,
+    scored every 4,000.
+    """
+    fields = {"base_lr": base_lr, "momentum": 0.99, "iter_size": 1, "max_iter": 100_000, "snapshot": 4000}
+    return {**_nets(splits, images), **COMMON, **fields, **others}
+
+
+def accumulated(
+    splits: Mapping[str, str], images: int, base_lr: float, max_iter: int, snapshot: int, **others: Any
+) -> dict[str, Any]:
+    """The solver's fields of the CVPR recipe, with ``others`` in the place of some."""
+    fields = {"base_lr": base_lr, "momentum": 0.9, "iter_size": 20, "max_iter": max_iter, "snapshot": snapshot}
+    return {**_nets(splits, images), **COMMON, **fields, **others}
+
+
+def _nets(splits: Mapping[str, str], images: int) -> dict[str, Any]:
+    """Which of an experiment's files is trained, the first, and which scored, the second."""
+    trained, scored, *_ = splits
+    return {"train_net": trained, "test_net": [scored], "test_iter": [images]}

@@ -1,0 +1,43 @@
+"""Train FCN-8s on SIFT Flow, from FCN-16s.
+
+    cd siftflow-fcn/8s && python solve.py --gpu 0
+
+Trains on the 2,486 images of SIFT Flow's trainval, one an iteration, for 100,000 iterations at FCN-16s's rate, and
+scores on the 200 of test every 2,000. One trunk has two heads, for 33 semantic and for 3 geometric classes, whose
+losses add up; the means are over the classes that test has. Starts from FCN-16s; the score layers of pool3, which are
+new, start at zero, so that the first scores are FCN-16s's.
+
+To expect (TPAMI paper, table 6): pixel accuracy 85.9, mean accuracy 53.9, mean IU 41.2, f.w. IU 77.2, and geometric
+pixel accuracy 94.6. The CVPR paper has FCN-16s in its place.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import caffe
+import surgery
+import train
+
+
+def start(net: caffe.Net, weights: str) -> None:
+    """Take FCN-16s's layers by their names, and make the upsampling bilinear."""
+    net.copy_from(weights)
+    surgery.interp(net, [layer for layer in net.params if "up" in layer])
+
+
+if __name__ == "__main__":
+    train.run(
+        __file__,
+        __doc__,
+        start=start,
+        weights="../16s/snapshot/train_iter_100000.caffemodel",
+        obtain="cd ../16s && python solve.py; or the authors' own: cd ../.. && python -m datasets fetch "
+        "siftflow-fcn/16s, and then --weights ../../data/fcn-models/siftflow-fcn16s-heavy.caffemodel",
+        split="test",
+        score_every=2000,
+        iterations=100_000,
+    )

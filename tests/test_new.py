@@ -1,0 +1,162 @@
+"""``python -m nets new``: a user's own folder of images and labels becomes experiments that train, or is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+from PIL import Image
+
+import vis
+from caffe.proto import caffe_pb2
+from nets import new, own
+
+SIZE = (40, 30)  # width, height
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Ten images of two classes and background: a red or a blue box on grey, and its label."""
+    folder = tmp_path / "root" / "data" / "boxes"
+    for sub in ("images", "labels"):
+        (folder / sub).mkdir(parents=True)
+    rng = np.random.default_rng(3)
+    for i in range(10):
+        image = np.full((SIZE[1], SIZE[0], 3), 128, np.uint8)
+        label = np.zeros((SIZE[1], SIZE[0]), np.uint8)
+        y, x = rng.integers(0, 15), rng.integers(0, 20)
+        image[y : y + 12, x : x + 16] = [(255, 0, 0), (0, 0, 255)][i % 2]
+        label[y : y + 12, x : x + 16] = 1 + i % 2
+        label[y, x : x + 16] = 255
+        Image.fromarray(image).save(folder / "images" / f"box{i}.jpg")
+        vis.save_labels(folder / "labels" / f"box{i}.png", label)
+    (tmp_path / "names.txt").write_text("background\nred box\nblue box\n")
+    return folder
+
+
+def set_up(data: Path, **options: object) -> str:
+    root = data.parents[1]
+    return new.new("boxes", data, root.parent / "names.txt", root=root, **options)
+
+
+def test_experiments_are_written_for_a_folder(data):
+    text = set_up(data)
+    assert "8 images to train on, 2 to score on" in text
+    root = data.parents[1]
+    train = (data / "train.txt").read_text().split()
+    val = (data / "val.txt").read_text().split()
+    assert len(train) == 8
+    assert sorted(train + val) == sorted(f"box{i}" for i in range(10))
+    for stage in ("32s", "16s", "8s"):
+        folder = root / "boxes-fcn" / stage
+        net = text_format.Parse((folder / "train.prototxt").read_text(), caffe_pb2.NetParameter())
+        layers = {layer.name: layer for layer in net.layer}
+        assert layers["score_fr"].convolution_param.num_output == 3
+        assert layers["data"].python_param.layer == "FolderSegDataLayer"
+        assert "'folder': '../../data/boxes'" in layers["data"].python_param.param_str
+        assert vis.class_names(folder, 3) == ("background", "red box", "blue box")
+        assert own.find(f"boxes-fcn/{stage}", root) is not None
+    solver = text_format.Parse(
+        (root / "boxes-fcn" / "16s" / "solver.prototxt").read_text(), caffe_pb2.SolverParameter()
+    )
+    # 1,200 pixels where VOC has 180,000, and a hundredth of FCN-32s's rate.
+    assert solver.base_lr == pytest.approx(1.5e-10)
+    assert solver.test_iter == [2]
+
+
+def test_lists_that_are_there_are_kept(data):
+    (data / "train.txt").write_text("box1\nbox2\n")
+    (data / "val.txt").write_text("box3\n")
+    assert "2 images to train on, 1 to score on" in set_up(data)
+    assert (data / "train.txt").read_text() == "box1\nbox2\n"
+
+
+def test_the_draw_is_the_seeds(data):
+    set_up(data, seed=5, val_share=0.3)
+    first = (data / "val.txt").read_text()
+    assert len(first.split()) == 3
+    for name in ("train.txt", "val.txt"):
+        (data / name).unlink()
+    lists = new._lists(data, 0.3, 5)
+    assert "".join(f"{i}\n" for i in lists["val"]) == first
+    (data / "train.txt").unlink()
+    (data / "val.txt").unlink()
+    assert new._lists(data, 0.3, 6) != lists
+
+
+def spoil(data: Path, how: str) -> None:
+    label = data / "labels" / "box4.png"
+    seg = np.array(Image.open(label))
+    if how == "colours":
+        Image.fromarray(vis.color_seg(seg, vis.make_palette(256))).save(label)
+    elif how == "shades":
+        Image.fromarray(np.where(seg == 1, 128, 0).astype(np.uint8) + np.uint8(50) * (seg == 2)).save(label)
+    elif how == "size":
+        Image.fromarray(seg[:-1]).save(label)
+    elif how == "image":
+        (data / "images" / "box4.jpg").unlink()
+    elif how == "twice":
+        (data / "images" / "box4.png").write_bytes((data / "labels" / "box4.png").read_bytes())
+    elif how == "damaged":
+        (data / "images" / "box4.jpg").write_bytes(b"\xff\xd8\xff no")
+    elif how == "one list":
+        (data / "val.txt").write_text("box1\n")
+    elif how == "both lists":
+        (data / "val.txt").write_text("box1\n")
+        (data / "train.txt").write_text("box1\nbox2\n")
+    elif how == "void":
+        for path in (data / "labels").glob("*.png"):
+            Image.fromarray(np.full(SIZE[::-1], 255, np.uint8)).save(path)
+    elif how == "names":
+        (data.parents[2] / "names.txt").write_text("background\nbox\nbox\n")
+    elif how == "one name":
+        (data.parents[2] / "names.txt").write_text("background\n")
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("colours", r"box4\.png is an image of mode RGB.*labels_from_colors"),
+        ("shades", r"box4\.png has the labels .*names for 3 classes.*renumber"),
+        ("size", r"box4\.jpg is 40 x 30 .*box4\.png 40 x 29"),
+        ("image", "lacks box4 of the 10 images"),
+        ("twice", r"several images of the id box4: box4\.jpg, box4\.png"),
+        ("damaged", r"box4\.jpg cannot be read as an image"),
+        ("one list", r"has val\.txt alone"),
+        ("both lists", r"1 images are in train\.txt and in val\.txt, such as box1"),
+        ("void", "nothing to learn"),
+        ("names", "names box more than once"),
+        ("one name", "names 1 classes"),
+    ],
+)
+def test_what_cannot_be_learned_from_is_refused_before_anything_is_written(data, how, said):
+    spoil(data, how)
+    with pytest.raises((ValueError, FileNotFoundError), match=said):
+        set_up(data)
+    assert not (data.parents[1] / "boxes-fcn").exists()
+
+
+def test_bad_names_and_folders(data, tmp_path, capsys):
+    names = str(tmp_path / "names.txt")
+    assert new.main(["my-boxes", "--data", str(data), "--classes", names]) == 1
+    assert "cannot be called 'my-boxes'" in capsys.readouterr().err
+    assert new.main(["boxes", "--data", str(tmp_path), "--classes", names]) == 1
+    assert f"There is no folder {tmp_path / 'images'}" in capsys.readouterr().err
+    assert new.main(["boxes", "--data", str(data), "--classes", names, "--val-share", "1"]) == 1
+    assert "--val-share is 1.0" in capsys.readouterr().err
+    set_up(data)
+    with pytest.raises(ValueError, match="is there already"):
+        set_up(data)
+
+
+def test_a_damaged_record_is_told(data):
+    set_up(data)
+    root = data.parents[1]
+    (root / "boxes-fcn" / own.DATASET).write_text(json.dumps({"classes": 3}))
+    with pytest.raises(ValueError, match=r"dataset\.json cannot be read"):
+        own.find("boxes-fcn/8s", root)
+    assert own.find("boxes-fcn/4s", root) is None
+    assert own.find("boxes", root) is None
