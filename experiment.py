@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import difflib
 import os
 import re
 import tempfile
@@ -18,31 +19,76 @@ from google.protobuf import text_format
 
 import caffe
 from caffe.proto import caffe_pb2
+from nets import experiments
 
 ROOT = Path(__file__).resolve().parent
+
+# What of an image the data layers can hide.
+MASKS = ("foreground", "background", "both")
+
+# What train.py --rehearse leaves in the folder that holds the rehearsal's experiment.
+REHEARSAL = "rehearsal.json"
 
 
 def find_experiment(name: str | None) -> Path:
     """Return an experiment's folder: the one named, or with None the one that the program runs in.
 
-    name: a path, or a folder of the repository such as voc-fcn8s or shapes-fcn/8s. Raises ValueError where
-    there is none.
+    name: a path, or a folder of the repository such as voc-fcn8s, shapes-fcn/8s or voc-fcn-ablations/null-background.
+    The prototxts of such a variant are written if they are not there yet. Raises ValueError where there is none.
     """
-    known = sorted(
-        str(path.parent.relative_to(ROOT))
-        for pattern in ("*/solver.prototxt", "*/*/solver.prototxt")
-        for path in ROOT.glob(pattern)
-    )
     for folder in [Path.cwd()] if name is None else [Path(name), ROOT / name]:
         if folder.is_dir() and any(folder.glob("*.prototxt")):
             return folder.resolve()
+    variant = None if name is None else _repository_name(Path(name))
+    if variant in experiments.VARIANTS:
+        experiments.write(variant)
+        return ROOT / variant
     found = "this folder is none" if name is None else f"there is none in '{name}'"
-    raise ValueError(f"Which experiment? Name its folder with --net: {found}. The repository has {', '.join(known)}.")
+    near = difflib.get_close_matches(name or "", experiments.all_names(), 5) or list(experiments.EXPERIMENTS)
+    raise ValueError(f"Which experiment? Name its folder with --net: {found}. The repository has {', '.join(near)}.")
+
+
+def _repository_name(folder: Path) -> str:
+    """Return a folder's path from the repository's root, whether it is given from there or from here."""
+    here = folder.resolve()
+    return here.relative_to(ROOT).as_posix() if here.is_relative_to(ROOT) and here != ROOT else folder.as_posix()
 
 
 def experiment_name(experiment: Path) -> str:
     """Return an experiment's folder as the repository knows it: voc-fcn8s, shapes-fcn/8s."""
     return experiment.relative_to(ROOT).as_posix() if experiment.is_relative_to(ROOT) else experiment.name
+
+
+def rehearsal_of(experiment: Path) -> Path | None:
+    """Return the rehearsal's folder where an experiment's is one that a rehearsal wrote (thin nets), else None."""
+    return next((folder for folder in experiment.parents if (folder / REHEARSAL).is_file()), None)
+
+
+def data_folder() -> Path:
+    """Return where datasets and weights are: the folder that FCN_DATA names (--data sets it), else data/."""
+    return Path(os.environ.get("FCN_DATA") or ROOT / "data")
+
+
+def results_folder(root: Path = ROOT) -> Path:
+    """Return where scores and reports go: the folder that FCN_RESULTS names, else results/."""
+    return Path(os.environ.get("FCN_RESULTS") or root / "results")
+
+
+def run_folder(name: str, root: Path = ROOT, kind: str = "snapshot") -> Path:
+    """Return where an experiment's training leaves its run: snapshot/ in its own folder, as in the reference.
+
+    Where FCN_RESULTS names a folder for all that is written, as in a container, it is NAME/snapshot in that. kind: or
+    "rehearsal".
+    """
+    return (results_folder(root) if os.environ.get("FCN_RESULTS") else root) / name / kind
+
+
+def found_snapshot(path: Path) -> Path:
+    """Return where a file of an experiment's snapshot/ is that is given as a path in the repository."""
+    experiment = Path(os.path.abspath(path.parent.parent))
+    if os.environ.get("FCN_RESULTS") and path.parent.name == "snapshot" and experiment.is_relative_to(ROOT):
+        return run_folder(experiment_name(experiment)) / path.name
+    return path
 
 
 def find_weights(experiment: Path, weights: str | None) -> Path:
@@ -54,14 +100,15 @@ def find_weights(experiment: Path, weights: str | None) -> Path:
         if not os.path.isfile(weights):
             raise FileNotFoundError(f"There are no weights {weights}: name a .caffemodel with --weights.")
         return Path(weights).resolve()
-    snapshots = [p for p in experiment.glob("snapshot/*.caffemodel*") if iteration_of(p) is not None]
+    run = run_folder(experiment_name(experiment)) if experiment.is_relative_to(ROOT) else experiment / "snapshot"
+    snapshots = [p for p in run.glob("*.caffemodel*") if iteration_of(p) is not None]
     own = experiment / f"{experiment.name}.caffemodel"
     if snapshots:
         return max(snapshots, key=lambda path: iteration_of(path) or 0)
     if own.is_file():
         return own
     raise FileNotFoundError(
-        f"There are no weights for {experiment_name(experiment)}: neither {experiment}/snapshot/*.caffemodel "
+        f"There are no weights for {experiment_name(experiment)}: neither {run}/*.caffemodel "
         f"nor {own}. Train them with `cd {experiment} && python solve.py`, or name a file with --weights."
     )
 
@@ -74,15 +121,17 @@ def evaluation_prototxt(experiment: Path) -> Path:
     raise FileNotFoundError(f"{experiment} has no val.prototxt: `python -m nets`, run in {ROOT}, writes it.")
 
 
-def evaluation_net(prototxt: Path, split: str, weights: Path) -> caffe.Net:
-    """Return an experiment's evaluation net, made to read `split`, in its order."""
-    if data_settings(prototxt).get("split") == split and "train" not in split:
+def evaluation_net(prototxt: Path, split: str, weights: Path, mask: str | None = None) -> caffe.Net:
+    """Return an experiment's evaluation net, made to read `split`, in its order, with that mask over its images."""
+    settings = data_settings(prototxt)
+    if settings.get("split") == split and settings.get("mask") == mask and "train" not in split:
         return caffe.Net(str(prototxt), caffe.TEST, weights=str(weights))
-    param = _read_net(prototxt)
-    for layer in param.layer:
-        settings = _settings(layer)
-        if settings:
-            layer.python_param.param_str = repr({**settings, "split": split, "randomize": False})
+    param = read_net(prototxt)
+    for layer in data_layers(param):
+        asked = {**_settings(layer), "split": split, "randomize": False}
+        if mask is not None or "mask" in asked:
+            asked["mask"] = mask
+        layer.python_param.param_str = repr(asked)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / prototxt.name
         path.write_text(text_format.MessageToString(param), encoding="utf-8")
@@ -91,8 +140,13 @@ def evaluation_net(prototxt: Path, split: str, weights: Path) -> caffe.Net:
 
 def data_settings(prototxt: Path) -> dict[str, Any]:
     """Return the settings in the param_str of a net's data layer, unchecked; {} if it has none."""
-    found = [settings for layer in _read_net(prototxt).layer if (settings := _settings(layer))]
-    return found[0] if found else {}
+    found = data_layers(read_net(prototxt))
+    return _settings(found[0]) if found else {}
+
+
+def data_layers(net: caffe_pb2.NetParameter) -> list[caffe_pb2.LayerParameter]:
+    """Return the Python layers of a net that read data: those without a bottom whose param_str is a dict."""
+    return [layer for layer in net.layer if not layer.bottom and _settings(layer)]
 
 
 def unfilled_layers(net: caffe.Net) -> list[str]:
@@ -124,7 +178,8 @@ def iteration_of(weights: str | os.PathLike[str]) -> int | None:
     return int(found[1]) if found else None
 
 
-def _read_net(path: Path) -> caffe_pb2.NetParameter:
+def read_net(path: Path) -> caffe_pb2.NetParameter:
+    """Return the net in a prototxt; ValueError if it is none."""
     try:
         return text_format.Parse(path.read_text(encoding="utf-8"), caffe_pb2.NetParameter())
     except text_format.ParseError as error:

@@ -3,9 +3,15 @@
     python infer.py photo.jpg --net voc-fcn8s --weights voc-fcn8s/voc-fcn8s.caffemodel --out segmented
     python infer.py folder/of/photos --net voc-fcn8s --gpu 0
 
-Writes OUT/NAME.png, whose pixels are the classes' indices in VOC's colours, and OUT/NAME_overlay.png. The net is the
-experiment's deploy.prototxt, reshaped to each image; mean and scale are those that its evaluation net reads images
-with.
+    python infer.py photo.png --hha encoded.png --net nyud-fcn/color-hha-32s
+    python infer.py photo.png --depth depth.png --net nyud-fcn/color-d-32s
+
+Writes OUT/NAME.png, whose pixels are the classes' indices in VOC's colours, and OUT/NAME_overlay.png; of a net with
+two heads, NAME_geo.png and NAME_geo_overlay.png for the second. The net is the experiment's deploy.prototxt, reshaped
+to each image; mean and scale are those that its evaluation net reads images with.
+
+NYUDv2's nets take HHA (the image itself, for hha-32s) and depth from a file of their own, or, for a folder of images,
+from a folder that has files of the same names. `python -m datasets hha` makes HHA of depth.
 """
 
 from __future__ import annotations
@@ -13,31 +19,71 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 import caffe
+import layers
 import vis
 from experiment import (
     add_options,
+    data_layers,
     data_settings,
     evaluation_prototxt,
     experiment_name,
     find_experiment,
     find_weights,
+    read_net,
     unfilled_layers,
     use_device,
 )
-from layers import network_input, read_image
+from layers import NYUDSegDataLayer, network_input, read_image
+from reading.image_files import read_log_depth
+from scoring.results import head_name
 
 # Blue, green and red of the ILSVRC images that the trunks were trained on.
 MEAN = (104.00699, 116.66877, 122.67892)
 
 # What is taken for an image in a folder.
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How an experiment's evaluation net reads images, which its deploy net is to be given in the same way.
+
+    settings: its data layer's param_str. inputs: what each of the deploy net's inputs holds, "color", "hha" or
+    "depth", in order.
+    """
+
+    settings: Mapping[str, Any]
+    mean: Sequence[float]
+    scale: float
+    inputs: tuple[str, ...]
+
+    @classmethod
+    def of(cls, prototxt: Path) -> Reading:
+        """Return what the data layer in an experiment's val.prototxt or test.prototxt does."""
+        settings = data_settings(prototxt)
+        found = data_layers(read_net(prototxt))
+        layer = getattr(layers, found[0].python_param.layer, None) if found else None
+        mean = settings.get("mean") or getattr(layer, "default_mean", None) or MEAN
+        inputs = tuple(name for name in settings.get("tops", ["color"]) if name != "label")
+        return cls(settings, mean, settings.get("scale", 1.0), inputs)
+
+    def read(self, kind: str, path: Path) -> np.ndarray:
+        """Return what an input of that kind holds: C x H x W, float32."""
+        if kind == "depth":
+            return read_log_depth(path)[np.newaxis] - np.float32(NYUDSegDataLayer.LOG_DEPTH_MEAN)
+        rgb = np.asarray(read_image(path))
+        if kind == "hha":  # The channels stay in the file's order.
+            return network_input(rgb[:, :, ::-1], NYUDSegDataLayer.HHA_MEAN, self.scale)
+        return network_input(rgb, self.mean, self.scale)
 
 
 def segment(
@@ -57,11 +103,16 @@ def segment(
     rgb = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
         raise ValueError(f"An image to segment is H x W x 3, uint8, not {rgb.shape} {rgb.dtype}.")
-    values = network_input(rgb, mean, scale)
-    net.blobs["data"].reshape(1, *values.shape)
-    net.blobs["data"].data[...] = values
+    return run(net, {"data": network_input(rgb, mean, scale)}, [layer])[layer]
+
+
+def run(net: caffe.Net, inputs: Mapping[str, np.ndarray], heads: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the labels, H x W, uint8, that each of the blobs `heads` gives for inputs of C x H x W each."""
+    for name, values in inputs.items():
+        net.blobs[name].reshape(1, *values.shape)
+        net.blobs[name].data[...] = values
     net.forward()
-    return net.blobs[layer].data[0].argmax(0).astype(np.uint8)
+    return {head: net.blobs[head].data[0].argmax(0).astype(np.uint8) for head in heads}
 
 
 def deploy_net(experiment: Path, weights: Path) -> caffe.Net:
@@ -89,6 +140,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="infer.py", description="Segment an image, or a folder of images.")
     parser.add_argument("path", type=Path, metavar="IMAGE_OR_DIR")
     add_options(parser)
+    for kind in ("hha", "depth"):
+        parser.add_argument(f"--{kind}", type=Path, metavar="FILE_OR_DIR", help="the image's, for nets that take it")
     parser.add_argument("--out", type=Path, default=Path("segmented"), help="where to write (default: segmented)")
     parser.add_argument("--alpha", type=float, default=0.5, help="the colours' share of the overlay (default: .5)")
     options = parser.parse_args(argv)
@@ -109,30 +162,57 @@ def _run(options: argparse.Namespace) -> int:
         raise ValueError(f"{options.out} is where the images are: name another folder with --out.")
     experiment = find_experiment(options.net)
     weights = find_weights(experiment, options.weights)
-    settings = data_settings(evaluation_prototxt(experiment))
+    reading = Reading.of(evaluation_prototxt(experiment))
+    beside = _files_beside(options, reading.inputs[1:], images, experiment_name(experiment))
     use_device(options.gpu)
     net = deploy_net(experiment, weights)
+    # In the net's order: that of outputs is the alphabet's.
+    heads = [name for name in net.blobs if name in net.outputs and (name == "score" or name.startswith("score_"))]
+    if not heads or len(net.inputs) != len(reading.inputs):
+        raise ValueError(
+            f"{experiment}/deploy.prototxt takes {', '.join(net.inputs)} and gives {', '.join(net.outputs)}: expected "
+            f"an input for {' and '.join(reading.inputs)}, and scores called 'score' or 'score_...'."
+        )
     zero = unfilled_layers(net)
     if zero:
         print(f"Beware: the weights of {', '.join(zero)} are all zero in {weights}.", file=sys.stderr)
-    classes = tuple(net.blobs["score"].shape)[1]
-    names, palette = vis.class_names(experiment_name(experiment), classes), vis.make_palette(classes)
     stems = Counter(path.stem for path in images)
     failed = 0
-    for path in images:
+    for i, path in enumerate(images):
         try:
             image = np.asarray(read_image(path))
-        except ValueError as error:  # One bad file does not end a folder.
+            files = [path, *(paths[i] for paths in beside)]
+            values = [reading.read(kind, file) for kind, file in zip(reading.inputs, files, strict=True)]
+            for file, value in zip(files, values, strict=True):
+                if value.shape[1:] != image.shape[:2]:
+                    raise ValueError(f"{file} is {value.shape[2]} x {value.shape[1]} pixels, unlike {path}.")
+        except (ValueError, FileNotFoundError) as error:  # One bad file does not end a folder.
             print(f"infer.py: {error}", file=sys.stderr)
             failed += 1
             continue
-        labels = segment(net, image, settings.get("mean", MEAN), settings.get("scale", 1.0))
         name = path.stem if stems[path.stem] == 1 else path.name
-        vis.save_labels(options.out / f"{name}.png", labels)
-        vis.overlay(image, labels, names, palette, options.alpha).save(options.out / f"{name}_overlay.png")
-        found = [names[label] for label in np.unique(labels)]
-        print(f"{path}: {', '.join(found)} -> {options.out / name}.png")
+        for head, labels in run(net, dict(zip(net.inputs, values, strict=True)), heads).items():
+            suffix = "" if head == heads[0] else f"_{head_name(head)}"
+            classes = net.blobs[head].shape[1]
+            names, palette = vis.class_names(experiment_name(experiment), classes), vis.make_palette(classes)
+            vis.save_labels(options.out / f"{name}{suffix}.png", labels)
+            picture = vis.overlay(image, labels, names, palette, options.alpha)
+            picture.save(options.out / f"{name}{suffix}_overlay.png")
+            found = [names[label] for label in np.unique(labels)]
+            print(f"{path}: {', '.join(found)} -> {options.out / name}{suffix}.png")
     return 1 if failed else 0
+
+
+def _files_beside(
+    options: argparse.Namespace, kinds: Sequence[str], images: Sequence[Path], name: str
+) -> list[list[Path]]:
+    """Return, for each kind of input beside the image, the file of each image; ValueError for other options."""
+    given = {kind: getattr(options, kind) for kind in ("hha", "depth")}
+    for kind, place in given.items():
+        if (place is not None) != (kind in kinds):
+            verb = "takes no" if place is not None else "needs the image's"
+            raise ValueError(f"{name} {verb} {kind}{'' if place is not None else f': name it with --{kind}'}.")
+    return [[given[kind] / path.name if given[kind].is_dir() else given[kind] for path in images] for kind in kinds]
 
 
 if __name__ == "__main__":

@@ -4,13 +4,14 @@
     python report.py 32s/results/*_4800.json 16s/results/*_2000.json 8s/results/*_1600.json --out report.html
 
 Curves of the loss and the scores, the four metrics, each class's IU, the confusion matrix, and images beside their
-truth and prediction. Everything is inside the file: it loads nothing from anywhere.
+truth and prediction; a net's second head follows the first. Everything is inside the file: it loads nothing from
+anywhere.
 
 A result is a JSON file of score.py's form. Beside it train.py leaves what the curves and pictures are made of:
 
     RUN/results/SPLIT_iter_N.json    this and the run's earlier scorings
     RUN/log.csv                      the loss
-    RUN/panels/ID.jpg ID.truth.png ID.prediction.png
+    RUN/panels/ID.jpg ID.truth.png ID.prediction.png        of several heads, a folder each: panels/sem, panels/geo
 
 Where that is missing, as it is for a result of score.py's own, the report leaves it out.
 """
@@ -21,7 +22,6 @@ import argparse
 import base64
 import io
 import itertools
-import json
 import os
 import re
 import sys
@@ -33,9 +33,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-import progress
-import score
 import vis
+from scoring.metrics import Scores
+from scoring.results import head_name, read_result
+from training import progress
 
 TEMPLATE = Path(__file__).resolve().parent / "report.html.j2"
 
@@ -54,6 +55,15 @@ METRICS = {
     "mean_iu": "mean IU",
     "fw_iu": "f.w. IU",
 }
+
+# What the scorings of one curve have in common.
+SERIES = ("experiment", "split", "split_sha256", "head", "mask", "stitch", "rehearsal", "released")
+
+# From so many classes on, the confusion matrix's cells are too small for numbers.
+DENSE = 26
+
+# How many of the largest confusions are listed.
+CONFUSED = 12
 
 # Matplotlib writes colours as numbers; this one becomes the page's own text colour, light or dark.
 _INK = "#010203"
@@ -77,8 +87,8 @@ class Run:
     """
 
     result: dict[str, Any]
-    scores: score.Scores
-    history: dict[int, score.Scores]
+    scores: Scores
+    history: dict[int, Scores]
     log: list[progress.Row]
     panels: dict[str, Panel]
 
@@ -89,36 +99,30 @@ class Run:
         stride = re.search(r"(?:^|[/-]|fcn-?)(\d+s(?:-atonce)?)$", folder)
         return f"FCN-{stride[1]}" if stride else folder
 
+    @property
+    def head(self) -> str:
+        """What of the net was scored: "sem" or "geo", or "" where there is one head only."""
+        return head_name(self.result["head"])
+
 
 def load(path: Path) -> Run:
     """Read a result file and what is beside it.
 
     Raises FileNotFoundError, and ValueError for a file that is no result of score.py's.
     """
-    result = _read_result(path)
+    result = read_result(path)
     iteration = result["iteration"]
     last = iteration if iteration is not None else 0
     folder = path.parent.parent
     history = {}
-    for other in path.parent.glob(f"{result['split']}_iter_*.json"):
-        earlier = _read_result(other)
-        if earlier["experiment"] == result["experiment"] and (earlier["iteration"] or 0) <= last:
-            history[earlier["iteration"] or 0] = score.Scores.from_json(earlier)
+    series = [result.get(key) for key in SERIES]
+    for other in path.parent.glob(f"{result['split']}_*.json"):
+        earlier = read_result(other)
+        if [earlier.get(key) for key in SERIES] == series and (earlier["iteration"] or 0) <= last:
+            history[earlier["iteration"] or 0] = Scores.from_json(earlier)
     log = [row for row in progress.read_log(folder / "log.csv") if row.iteration <= last]
-    panels = {p.stem: _load_panel(p) for p in sorted((folder / "panels").glob("*.jpg"))}
-    return Run(result, score.Scores.from_json(result), dict(sorted(history.items())), log, panels)
-
-
-def _read_result(path: Path) -> dict[str, Any]:
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-        if result["schema"] != 1:
-            raise ValueError(f"schema {result['schema']} is not known")
-        if len(result["classes"]) != len(result["confusion"]):
-            raise ValueError(f"{len(result['classes'])} classes, but {len(result['confusion'])} rows of confusion")
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no result file of score.py: {error!r}.") from None
-    return result
+    panels = {p.stem: _load_panel(p) for p in sorted((folder / "panels" / head_name(result["head"])).glob("*.jpg"))}
+    return Run(result, Scores.from_json(result), dict(sorted(history.items())), log, panels)
 
 
 def save_panel(folder: Path, image_id: str, image: Image.Image, truth: np.ndarray, predictions: Path) -> None:
@@ -153,20 +157,33 @@ def write(results: Sequence[Path], out: Path, title: str | None = None) -> None:
     )
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     page = template.render(
-        title=title or ", ".join(run.result["experiment"] for run in runs),
-        runs=runs,
-        colors=list(itertools.islice(itertools.cycle(COLORS), len(runs))),
+        title=title or ", ".join(dict.fromkeys(run.result["experiment"] for run in runs)),
         metrics=METRICS,
-        metric_rows=_metric_rows(runs),
-        charts=_charts(runs),
-        classes=_class_rows(runs),
-        confusions=[_confusion(run) for run in runs],
-        panels=_panel_rows(runs),
-        legend=_legend(runs),
+        sections=[_section(of_head, first=not i) for i, of_head in enumerate(_by_head(runs))],
     )
     partial = out.with_name(f".{out.name}.partial")
     partial.write_text(page, encoding="utf-8")
     os.replace(partial, out)
+
+
+def _by_head(runs: Sequence[Run]) -> list[list[Run]]:
+    """Return the runs of each head, in the heads' order."""
+    return [[run for run in runs if run.head == head] for head in dict.fromkeys(run.head for run in runs)]
+
+
+def _section(runs: Sequence[Run], first: bool) -> dict[str, Any]:
+    """Return what the template shows of the runs of one head; the first one's curves have the loss, which all share."""
+    return {
+        "runs": runs,
+        "head": runs[0].head,
+        "colors": list(itertools.islice(itertools.cycle(COLORS), len(runs))),
+        "metric_rows": _metric_rows(runs),
+        "charts": _charts(runs, first),
+        "classes": _class_rows(runs),
+        "confusions": [_confusion(run) for run in runs],
+        "panels": _panel_rows(runs),
+        "legend": _legend(runs),
+    }
 
 
 # Numbers
@@ -192,21 +209,27 @@ def _confusion(run: Run) -> dict[str, Any]:
     """Return a run's confusion matrix as the template lays it out: each row's shares of the true class's pixels."""
     counts = run.scores.confusion
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    names = run.result["classes"]
     present = [i for i in range(len(counts)) if counts[i].sum()]
+    wrong = shares * (1 - np.eye(len(shares)))
+    largest = [divmod(int(flat), len(names)) for flat in np.argsort(-wrong, axis=None)[:CONFUSED]]
     return {
         "name": run.name,
-        "columns": run.result["classes"],
-        "rows": [{"name": run.result["classes"][i], "shares": shares[i].round(4).tolist()} for i in present],
+        "columns": names,
+        "dense": len(names) >= DENSE,
+        "rows": [{"name": names[i], "shares": shares[i].round(4).tolist()} for i in present],
+        "largest": [(names[i], names[j], float(wrong[i, j])) for i, j in largest if wrong[i, j] > 0],
     }
 
 
 # Curves
 
 
-def _charts(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """Return (heading, SVG) for each chart that there is something to draw in."""
+def _charts(runs: Sequence[Run], loss: bool) -> list[tuple[str, str]]:
+    """Return (heading, SVG) for each chart that there is something to draw in; loss: the training loss too."""
     try:
-        return [chart for chart in (_loss_chart(runs), _score_chart(runs)) if chart is not None]
+        drawn = (_loss_chart(runs) if loss else None, _score_chart(runs))
+        return [chart for chart in drawn if chart is not None]
     except ImportError as error:
         print(f"{error.name} is not installed: no curves in the report.")
         return []
@@ -344,9 +367,10 @@ def _data_uri(image: Image.Image, format: str, **options: Any) -> str:
 def figure(results: Sequence[Path], rows: int = 3) -> Image.Image:
     """Return the paper's figure 4 of these runs: image, each run's prediction, and truth, under their captions.
 
-    Of the panels, the `rows` whose truth shows the most classes. Raises ValueError if the runs share no panels.
+    Of runs of several heads, those of the first result's. Of the panels, the `rows` whose truth shows the most classes.
+    Raises ValueError if the runs share no panels.
     """
-    runs = [load(path) for path in results]
+    runs = _by_head([load(path) for path in results])[0]
     chosen = sorted(_common_panels(runs), key=lambda image_id: -len(np.unique(runs[0].panels[image_id].truth)))[:rows]
     if not chosen:
         raise ValueError("These runs have no panels in common, so there is nothing to show side by side.")

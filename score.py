@@ -1,4 +1,4 @@
-"""Score a net's label maps: the papers' four metrics over a whole set of images.
+"""Score a net's label maps: the papers' four metrics over a whole set of images (scoring/metrics.py says which).
 
 As a library, on a solver's nets while they train:
 
@@ -8,34 +8,20 @@ As a library, on a solver's nets while they train:
 As a program, from the repository's root or an experiment's folder:
 
     python score.py --split seg11valid --net voc-fcn8s --weights voc-fcn8s/voc-fcn8s.caffemodel
+    python score.py --split seg11valid --net voc-fcn8s --released           the authors' weights
+    python score.py --split seg11valid --net voc-fcn32s --mask background   what the surroundings are worth
+    python score.py --split seg11test --net voc-fcn8s --submit              an archive for the VOC server
 
-which prints a table and writes a JSON result to results/EXPERIMENT/SPLIT_iter_N.json.
-
-Metrics ("Fully Convolutional Networks for Semantic Segmentation", section 5), with n_ij the pixels of class i
-predicted as j, and t_i = sum_j n_ij the pixels of class i:
-
-    pixel accuracy   sum_i n_ii / sum_i t_i
-    mean accuracy    mean over i of n_ii / t_i
-    mean IU          mean over i of n_ii / (t_i + sum_j n_ji - n_ii)
-    f.w. IU          sum_i t_i IU_i / sum_k t_k
-
-Counts are summed over the whole set before anything is divided. Void pixels count nowhere. All means are over the
-classes that the ground truth has (t_i > 0). The reference also averages in, as 0, a class that is predicted
-somewhere but is nowhere in the truth, which lowers its SIFT Flow numbers.
+which prints a table and writes a JSON result, one a head, to results/EXPERIMENT/SPLIT_iter_N.json (scoring/results.py).
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
-import hashlib
-import json
 import os
-import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,138 +30,47 @@ import numpy as np
 import caffe
 import vis
 from experiment import (
-    ROOT,
+    MASKS,
     add_options,
+    data_settings,
     evaluation_net,
     evaluation_prototxt,
     experiment_name,
     find_experiment,
     find_weights,
-    iteration_of,
+    read_net,
+    rehearsal_of,
+    results_folder,
     unfilled_layers,
     use_device,
 )
 from layers import SegDataLayer
+from scoring import released, submission
+from scoring.metrics import Scores, fast_hist
+from scoring.results import Scoring, head_name, result, write_result
+from scoring.stitch import Stitch
+from training.progress import image_bar
+
+# A blob of scores, N x classes x H x W, and the blob of the labels that it is measured by, N x 1 x H x W.
+Head = tuple[str, str]
 
 
-@dataclass(frozen=True, eq=False)
-class Scores:
-    """What a confusion matrix says. Shares are 0 to 1; NaN stands for a class or a set without any pixels.
+def heads(net: caffe.Net) -> list[Head]:
+    """Return what a net that reads its images itself is scored on: its blobs of scores, each with that of its labels.
 
-    confusion: classes x classes, int64, row i column j the pixels of class i predicted as j. loss: the mean over
-    the images, NaN where the net has none. images: their number.
+    ("score", "label"), or for several heads one each, such as ("score_sem", "sem") and ("score_geo", "geo"). Raises
+    ValueError for a net that has none.
     """
-
-    confusion: np.ndarray
-    loss: float = float("nan")
-    images: int = 0
-
-    @property
-    def present(self) -> np.ndarray:
-        """Which classes the ground truth has, as booleans."""
-        return self.confusion.sum(1) > 0
-
-    @property
-    def pixel_accuracy(self) -> float:
-        """The share of labelled pixels that are predicted right."""
-        return _ratio(np.diag(self.confusion).sum(), self.confusion.sum())
-
-    @property
-    def class_accuracy(self) -> np.ndarray:
-        """Each class's share of pixels predicted right; NaN for a class that the ground truth lacks."""
-        return np.array([_ratio(n[i], n.sum()) for i, n in enumerate(self.confusion)])
-
-    @property
-    def class_iu(self) -> np.ndarray:
-        """Each class's intersection over union; NaN for a class that the ground truth lacks."""
-        n = self.confusion
-        unions = n.sum(1) + n.sum(0) - np.diag(n)
-        iu = [_ratio(n[i, i], unions[i]) for i in range(len(n))]
-        return np.where(self.present, iu, np.nan)
-
-    @property
-    def mean_accuracy(self) -> float:
-        """The mean of class_accuracy over the classes present."""
-        return self.mean_over(self.class_accuracy)
-
-    @property
-    def mean_iu(self) -> float:
-        """The mean of class_iu over the classes present."""
-        return self.mean_over(self.class_iu)
-
-    @property
-    def fw_iu(self) -> float:
-        """The frequency-weighted IU: the mean of class_iu weighted by the classes' pixels."""
-        totals = self.confusion.sum(1)[self.present]
-        return _ratio((totals * self.class_iu[self.present]).sum(), totals.sum())
-
-    def mean_over(self, values: np.ndarray, classes: Iterable[int] | None = None) -> float:
-        """Return the mean of class_iu or class_accuracy over some classes, those absent left out."""
-        chosen = self.present.copy()
-        if classes is not None:
-            chosen &= np.isin(np.arange(len(chosen)), list(classes))
-        return float(np.mean(values[chosen])) if chosen.any() else float("nan")
-
-    def to_json(self) -> dict[str, Any]:
-        """Return everything as JSON can hold it; NaN becomes null."""
-        return {
-            "images": self.images,
-            "loss": _or_null(self.loss),
-            "pixel_accuracy": _or_null(self.pixel_accuracy),
-            "mean_accuracy": _or_null(self.mean_accuracy),
-            "mean_iu": _or_null(self.mean_iu),
-            "fw_iu": _or_null(self.fw_iu),
-            "class_iu": [_or_null(v) for v in self.class_iu],
-            "class_accuracy": [_or_null(v) for v in self.class_accuracy],
-            "confusion": self.confusion.tolist(),
-        }
-
-    @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> Scores:
-        """Return the scores that `to_json` or a result file holds."""
-        loss = stored["loss"]
-        confusion = np.array(stored["confusion"], np.int64)
-        return cls(confusion, float("nan") if loss is None else loss, stored["images"])
-
-    def table(self, names: Sequence[str]) -> str:
-        """Return the four metrics and each class's IU and accuracy as text, in per cent."""
-        lines = [
-            f"{'pixel accuracy':<16}{_percent(self.pixel_accuracy)}",
-            f"{'mean accuracy':<16}{_percent(self.mean_accuracy)}",
-            f"{'mean IU':<16}{_percent(self.mean_iu)}",
-            f"{'f.w. IU':<16}{_percent(self.fw_iu)}",
-            *([f"{'loss':<16}{self.loss:>7.5g}"] if np.isfinite(self.loss) else []),
-            "",
-            f"{'class':<16}{'IU':>7}{'acc.':>7}{'of all':>8}",
-        ]
-        shares = self.confusion.sum(1) / max(1, self.confusion.sum())
-        columns = zip(names, self.class_iu, self.class_accuracy, shares, self.present, strict=True)
-        for name, iu, accuracy, share, present in columns:
-            if present:
-                lines.append(f"{name:<16}{_percent(iu)}{_percent(accuracy)}{_percent(share):>8}")
-        absent = [name for name, present in zip(names, self.present, strict=True) if not present]
-        if absent:
-            lines.append(f"not in the ground truth, and in no mean: {', '.join(absent)}")
-        return "\n".join(lines)
-
-
-def fast_hist(a: np.ndarray, b: np.ndarray, n: int) -> np.ndarray:
-    """Return the confusion matrix of labels `a` (truth) and `b` (prediction): n x n, int64, rows the truth.
-
-    a, b: flat, of the same length. Pixels whose truth is not one of the n classes (void) do not count. Raises
-    ValueError where the lengths differ or a pixel that counts is predicted as none of the n classes.
-    """
-    a, b = np.asarray(a).ravel(), np.asarray(b).ravel()
-    if a.shape != b.shape:
-        raise ValueError(f"There are {a.size} true labels, but {b.size} predicted ones.")
-    counted = (a >= 0) & (a < n)
-    truth, prediction = a[counted].astype(np.int64), b[counted].astype(np.int64)
-    if prediction.size and not (prediction.min() >= 0 and prediction.max() < n):
+    read = [top for layer, tops in net.top_names.items() if not net.bottom_names[layer] for top in tops]
+    if "score" in net.blobs and "label" in read:
+        return [("score", "label")]
+    found = [(f"score_{top}", top) for top in read if f"score_{top}" in net.blobs]
+    if not found:
         raise ValueError(
-            f"The labels predicted run from {prediction.min()} to {prediction.max()}, but there are {n} classes: "
-            f"0 to {n - 1}."
+            f"The net has nothing to score: neither 'score' with 'label' nor 'score_X' with a label X; it reads "
+            f"{', '.join(read) or 'nothing'} and has {', '.join(net.blobs)}."
         )
-    return np.bincount(n * truth + prediction, minlength=n * n).reshape(n, n)
+    return found
 
 
 def compute_hist(
@@ -193,38 +88,65 @@ def compute_hist(
     palette; None or False saves none. dataset: the images' ids. layer, gt: the blobs of scores, N x classes x
     H x W, and of labels, N x 1 x H x W. on_image is called with each image's id once it is counted.
 
-    The loss is that of the blob `loss`, NaN where there is none. Raises ValueError where the net reads other
-    images than `dataset` or its blobs do not fit each other.
+    The loss is that of the blob `loss` (`loss_GT` where there is one), NaN where there is none. Raises ValueError where
+    the net reads other images than `dataset` or its blobs do not fit each other.
     """
+    found = score_heads(net, dataset, [(layer, gt)], save_dir, on_image)[layer]
+    return found.confusion, found.loss
+
+
+def score_heads(
+    net: caffe.Net,
+    dataset: Iterable[str],
+    scored: Sequence[Head],
+    save_dir: str | os.PathLike[str] | bool | None = None,
+    on_image: Callable[[str], object] | None = None,
+    instead: Mapping[str, Callable[[caffe.Net], np.ndarray]] | None = None,
+) -> dict[str, Scores]:
+    """Run a net over a list of images once; return the scores of each of the heads `scored`, by its blob of scores.
+
+    As compute_hist; the predictions of several heads go to a folder each, such as save_dir/sem. instead: by the blob of
+    scores, what gives the scores in its place, called once the net has run; it has no loss then.
+    """
+    instead = instead or {}
     ids = [str(image_id) for image_id in dataset]
-    for name in (layer, gt):
+    for name in (name for head in scored for name in head):
         if name not in net.blobs:
             raise ValueError(f"The net has no blob '{name}' to score; it has {', '.join(net.blobs)}.")
-    n_cl = tuple(net.blobs[layer].shape)[1]
-    hist = np.zeros((n_cl, n_cl), np.int64)
-    loss = 0.0
+    hists = [np.zeros((tuple(net.blobs[layer].shape)[1],) * 2, np.int64) for layer, _ in scored]
+    # The reference tells the loss of the semantic head only, by the name of both.
+    losses = [f"loss_{gt}" if f"loss_{gt}" in net.blobs else "loss" for _, gt in scored]
+    totals = np.zeros(len(scored))
+    folders = [Path(str(save_dir), head_name(layer) if len(scored) > 1 else "") for layer, _ in scored]
     done = 0
     start = _wind(net, ids)
     while done < len(ids):
         net.forward(start=start)
         start = None
-        labels, scores = net.blobs[gt].data, net.blobs[layer].data
-        if labels.size * n_cl != scores.size or labels.shape[-2:] != scores.shape[-2:]:
-            raise ValueError(
-                f"The scores '{layer}' are {scores.shape}, but the labels '{gt}' {labels.shape}: expected as many "
-                "images, of the same height and width."
-            )
-        batch = ids[done : done + len(scores)]
-        for i, image_id in enumerate(batch):
-            prediction = scores[i].argmax(0)
-            hist += fast_hist(labels[i], prediction, n_cl)
-            if save_dir:
-                vis.save_labels(Path(save_dir) / f"{image_id}.png", prediction)
-            if on_image is not None:
+        batch = ids[done : done + net.blobs[scored[0][0]].shape[0]]
+        for k, (layer, gt) in enumerate(scored):
+            labels = net.blobs[gt].data
+            scores = instead[layer](net) if layer in instead else net.blobs[layer].data
+            n_cl = len(hists[k])
+            if labels.size * n_cl != scores.size or labels.shape[-2:] != scores.shape[-2:]:
+                raise ValueError(
+                    f"The scores '{layer}' are {scores.shape}, but the labels '{gt}' {labels.shape}: expected as many "
+                    "images, of the same height and width."
+                )
+            for i, image_id in enumerate(batch):
+                prediction = scores[i].argmax(0)
+                hists[k] += fast_hist(labels[i], prediction, n_cl)
+                if save_dir:
+                    vis.save_labels(folders[k] / f"{image_id}.png", prediction)
+            known = losses[k] in net.blobs and layer not in instead
+            loss = float(net.blobs[losses[k]].data.flat[0]) if known else float("nan")
+            totals[k] += len(batch) * loss
+        if on_image is not None:
+            for image_id in batch:
                 on_image(image_id)
-        loss += len(batch) * (float(net.blobs["loss"].data.flat[0]) if "loss" in net.blobs else float("nan"))
         done += len(batch)
-    return hist, loss / len(ids) if ids else float("nan")
+    mean = totals / len(ids) if ids else totals * np.nan
+    return {layer: Scores(hists[k], float(mean[k]), len(ids)) for k, (layer, _) in enumerate(scored)}
 
 
 def _wind(net: caffe.Net, ids: Sequence[str]) -> str | None:
@@ -262,6 +184,12 @@ def data_layer(net: caffe.Net) -> tuple[str, SegDataLayer] | None:
     return None
 
 
+def class_names(experiment: str, reader: SegDataLayer, count: int) -> tuple[str, ...]:
+    """Return the names of a net's classes: what its data layer reads them as (PASCAL-Context), else vis's."""
+    read = tuple(getattr(reader, "class_names", ()))
+    return read if len(read) == count else vis.class_names(experiment, count)
+
+
 def _holds(blob: Any, values: np.ndarray) -> bool:
     return tuple(blob.shape)[1:] == values.shape and np.array_equal(blob.data[0], values)
 
@@ -284,6 +212,12 @@ def do_seg_tests(
     save_dir = save_format.format(iter) if isinstance(save_format, str) else None
     hist, loss = compute_hist(net, save_dir, ids, layer, gt)
     scores = Scores(hist, loss, len(ids))
+    print_scores(iter, scores)
+    return scores
+
+
+def print_scores(iter: int, scores: Scores) -> None:
+    """Print the metrics after `iter` iterations, in the reference's lines."""
     for what, value in (
         ("loss", scores.loss),
         ("overall accuracy", scores.pixel_accuracy),
@@ -292,7 +226,6 @@ def do_seg_tests(
         ("fwavacc", scores.fw_iu),
     ):
         print(">>>", datetime.datetime.now(), "Iteration", iter, what, value)
-    return scores
 
 
 def seg_tests(
@@ -308,59 +241,6 @@ def seg_tests(
     return do_seg_tests(solver.test_nets[0], solver.iter, save_format, dataset, layer, gt)
 
 
-# Result files
-
-
-def result(
-    scores: Scores, names: Sequence[str], experiment: str, split: str, ids: Sequence[str], weights: Path
-) -> dict[str, Any]:
-    """Return what a result file holds: the scores, and what it takes to say what was scored.
-
-    names: the classes'. ids: the images scored. weights: the file; its name tells the iteration, or null.
-    """
-    return {
-        "schema": 1,
-        "experiment": experiment,
-        "split": split,
-        "split_sha256": hashlib.sha256("".join(f"{i}\n" for i in ids).encode()).hexdigest(),
-        "iteration": iteration_of(weights),
-        "weights": {"path": str(weights), "sha256": _sha256(weights)},
-        "code_version": code_version(),
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "classes": list(names),
-        **scores.to_json(),
-    }
-
-
-def code_version() -> str:
-    """Return the repository's commit, with "+changes" if files differ from it, or "unknown" without git."""
-    try:
-        git = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=12", "--dirty=+changes"]
-        return subprocess.run(git, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _ratio(part: float, whole: float) -> float:
-    return float(part / whole) if whole else float("nan")
-
-
-def _or_null(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:>7.2f}" if np.isfinite(value) else f"{'-':>7}"
-
-
 # The program
 
 
@@ -369,10 +249,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="score.py", description="Score an experiment's label maps.")
     parser.add_argument("--split", required=True, help="the list of images, such as seg11valid")
     add_options(parser)
+    parser.add_argument("--released", action="store_true", help="score the weights that the papers' authors released")
     parser.add_argument("--data", metavar="DIR", help="the folder of datasets (default: data/)")
     parser.add_argument("--out", metavar="DIR", help="where the result goes (default: results/EXPERIMENT)")
     parser.add_argument("--limit", type=int, metavar="N", help="score the first N images only")
     parser.add_argument("--save", action="store_true", help="save the predictions, as OUT/SPLIT/ID.png")
+    parser.add_argument(
+        "--mask", choices=[*MASKS, "none"], help="hide the foreground or the background of the images, or both"
+    )
+    parser.add_argument(
+        "--stitch",
+        type=int,
+        metavar="N",
+        help="make the scores N times finer, by N x N shifts of each image (scoring/stitch.py)",
+    )
+    parser.add_argument("--submit", action="store_true", help="write an archive for the VOC server; needs no labels")
+    parser.add_argument(
+        "--competition", choices=submission.COMPETITIONS, default="comp6", help="comp5: trained on VOC's data only"
+    )
     options = parser.parse_args(argv)
     try:
         _run(options)
@@ -380,25 +274,42 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"score.py: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("score.py: interrupted; nothing was written.", file=sys.stderr)
+        goes_on = "the same command goes on" if options.submit else "nothing was written"
+        print(f"score.py: interrupted; {goes_on}.", file=sys.stderr)
         return 130
     return 0
 
 
 def _run(options: argparse.Namespace) -> None:
-    if options.limit is not None and options.limit < 1:
-        raise ValueError(f"--limit is {options.limit}, expected 1 or more.")
+    if options.released and options.weights:
+        raise ValueError("--released names the weights already: leave out --weights.")
+    if options.submit and (options.limit or options.save or options.mask or options.stitch):
+        raise ValueError("--submit predicts the whole split as it is: leave out --limit, --save, --mask and --stitch.")
+    for option in ("limit", "stitch"):
+        value = getattr(options, option)
+        if value is not None and value < 1:
+            raise ValueError(f"--{option} is {value}, expected 1 or more.")
     experiment = find_experiment(options.net)
     name = experiment_name(experiment)
-    prototxt = evaluation_prototxt(experiment)
-    weights = find_weights(experiment, options.weights)
-    out = Path(options.out).resolve() if options.out else ROOT / "results" / name
     if options.data:
         os.environ["FCN_DATA"] = os.path.abspath(options.data)
+    weights = released.weights(name) if options.released else find_weights(experiment, options.weights)
+    rehearsal = rehearsal_of(experiment)
+    out = rehearsal / "results" if rehearsal else results_folder() / name
+    if options.out:
+        out = Path(options.out).resolve()
     use_device(options.gpu)
     # The nets' paths are relative to the experiment's folder.
     os.chdir(experiment)
-    net = evaluation_net(prototxt, options.split, weights)
+    if options.submit:
+        print(submission.submit(experiment, weights, options.split, options.competition, out))
+        return
+
+    prototxt = evaluation_prototxt(experiment)
+    mask = data_settings(prototxt).get("mask") if options.mask is None else options.mask
+    if mask == "none":
+        mask = None
+    net = evaluation_net(prototxt, options.split, weights, mask)
     zero = unfilled_layers(net)
     if zero:
         print(f"Beware: the weights of {', '.join(zero)} are all zero in {weights}.", file=sys.stderr)
@@ -406,36 +317,35 @@ def _run(options: argparse.Namespace) -> None:
     if found is None:
         raise ValueError(f"{prototxt} has no data layer of layers.py, so that its images are not known.")
     ids = found[1].ids[: options.limit]
-    with _progress(len(ids)) as advance:
-        hist, loss = compute_hist(net, out / options.split if options.save else None, ids, on_image=advance)
-    scores = Scores(hist, loss, len(ids))
-    names = vis.class_names(name, len(hist))
-    of = result(scores, names, name, options.split, ids, weights)
-    at = f"_iter_{of['iteration']}" if of["iteration"] is not None else ""
-    some = f"_first_{len(ids)}" if options.limit else ""
-    path = out / f"{options.split}{at}{some}.json"
-    write_result(path, of)
-    print(f"{name} on {options.split}: {len(ids)} images, weights {weights}\n\n{scores.table(names)}\n\n{path}")
-
-
-def write_result(path: Path, result: dict[str, Any]) -> None:
-    """Write a result file, whole or not at all, making its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[str], object] | None]:
-    """Give what to call with each image's id: a progress bar where tqdm is installed, else nothing."""
-    try:
-        from tqdm import tqdm  # noqa: PLC0415  used where it is installed
-    except ImportError:
-        yield None
-        return
-    with tqdm(total=total, unit="image") as bar:
-        yield lambda _: bar.update()
+    scored = heads(net)
+    stitched = {}
+    if options.stitch:
+        stitched = {head: Stitch(read_net(prototxt), options.stitch, head).scores for head, _ in scored}
+    save = out / options.split if options.save else None
+    with image_bar(len(ids)) as advance:
+        by_head = score_heads(net, ids, scored, save, advance, stitched)
+    for head, scores in by_head.items():
+        facts = Scoring(
+            name,
+            options.split,
+            ids,
+            len(found[1].ids),
+            weights,
+            head,
+            mask,
+            options.stitch,
+            rehearsal is not None,
+            options.released,
+        )
+        names = class_names(name, found[1], len(scores.confusion))
+        path = out / facts.file_name(asked_mask=options.mask)
+        stored = result(scores, names, facts)
+        write_result(path, stored)
+        of_head = f", {head_name(head)}" if head_name(head) else ""
+        print(f"{name} on {options.split}{of_head}: {len(ids)} images, weights {weights}\n\n{scores.table(names)}\n")
+        if options.released:
+            print(f"{released.verdict(stored)}\n")
+        print(path)
 
 
 if __name__ == "__main__":

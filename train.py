@@ -6,10 +6,11 @@ each, and leaves a run in one folder (OUT, by default the experiment's snapshot/
     train_iter_N.caffemodel .solverstate    the snapshots, as Caffe names and writes them
     solver.prototxt                         the settings as run
     log.csv  events/  caffe.log             the loss: for anything that reads tables, for TensorBoard, Caffe's own words
-    results/SPLIT_iter_N.json               the scores, one file a scoring (score.py says what is in it)
-    predictions/  panels/  report.html      of the last scoring
+    results/SPLIT_iter_N.json               the scores, one file a head and scoring (scoring/results.py has its form)
+    predictions/  panels/  report.html      of the last scoring; of several heads, with a folder each
 
-It asks nothing of Caffe beyond pycaffe, so that it drives BVLC Caffe as well.
+With --rehearse, all of it happens with thin nets on generated data (training/rehearsal.py). It asks nothing of Caffe
+beyond pycaffe, so that it drives BVLC Caffe as well.
 """
 
 from __future__ import annotations
@@ -28,17 +29,20 @@ import caffe
 import layers
 import report
 import score
-import vis
-from caffe import layers as L
-from caffe import params as P
 from caffe.proto import caffe_pb2
-from experiment import experiment_name, use_device
-from nets import vgg16
-from progress import Interrupted, Logs, Loss, Screen, Watch
-from snapshots import Snapshots, restore
+from datasets import DatasetError
+from experiment import ROOT, data_layers, experiment_name, found_snapshot, run_folder, use_device
+from nets import experiments
+from nets.convolutionalize import BASES
+from scoring import results
+from scoring.metrics import Scores
+from training import rehearsal
+from training.progress import Interrupted, Logs, Loss, Screen, Watch
+from training.snapshots import Snapshots, restore
 
-# What fills the net of a run that starts anew: start(net, weights file or None).
-Start = Callable[[caffe.Net, Any], object]
+# What fills the net of a run that starts anew: start(net, weights file, ...), without a file where training starts
+# from scratch.
+Start = Callable[..., object]
 
 # How many images of the scored set the report shows.
 PANELS = 8
@@ -49,40 +53,54 @@ def run(
     manual: str | None,
     *,
     start: Start,
-    weights: str | None,
+    weights: str | tuple[str, ...] | None,
     split: str,
     score_every: int,
     obtain: str = "",
     iterations: int | None = None,
-    layer: str = "score",
-    gt: str = "label",
+    folder: str | Path | None = None,
     argv: Sequence[str] | None = None,
-) -> score.Scores:
+) -> Scores:
     """Train an experiment, score it, and report.
 
-    script: the experiment's solve.py, whose folder holds the prototxts. manual: its docstring, for --help.
-    start: fills the net, from the weights file or from nothing. weights: that file, relative to the experiment's
-    folder, None to train from scratch; obtain says how to come by it, and {path} in that where it goes. split: what
-    the test net reads and is scored on. score_every: iterations from one scoring to the next. iterations: to stop
-    after (default: the solver's max_iter). layer, gt: the test net's blobs of scores and labels. argv: the command
-    line.
+    script: the experiment's solve.py, whose folder holds the prototxts; folder: where they are if not there, such as
+    a variant's. manual: the script's docstring, for --help. start: fills the net, from the weights files or from
+    nothing. weights: the file or files, relative to the experiment's folder, None to train from scratch; obtain says
+    how to come by them, and {path} in that where the first missing one goes. split: what the test net reads and is
+    scored on, by its heads (score.heads). score_every: iterations from one scoring to the next. iterations: to stop
+    after (default: the solver's max_iter). argv: the command line.
 
-    Returns the last scores. Raises SystemExit with a sentence where data, weights or a state is missing or a run is
-    in the way, and with status 130 after Ctrl-C, once the iteration at hand is finished and snapshotted.
+    Returns the last scores, of the first head. Raises SystemExit with a sentence where data, weights or a state is
+    missing or a run is in the way, and with status 130 after Ctrl-C, once the iteration at hand is finished and
+    snapshotted.
     """
     options = _parse(manual, sys.argv[1:] if argv is None else argv)
-    folder = Path(script).resolve().parent
-    os.chdir(folder)  # The prototxts' paths are relative to the experiment, as in the reference.
+    home = Path(script).resolve().parent
+    if folder is not None:
+        home = (home / folder).resolve()
+    name = experiment_name(home)
     if options.data is not None:
         os.environ["FCN_DATA"] = str(options.data)
     _choose_device(options)
+    # The prototxts' paths are relative to the experiment, as in the reference.
+    if options.rehearse is None:
+        os.chdir(home)
+        out = options.out or (run_folder(name) if home.is_relative_to(ROOT) else home / "snapshot")
+        default = [weights] if isinstance(weights, str) else list(weights or ())
+        given = options.weights
+    else:
+        out = options.out or (run_folder(name, kind="rehearsal") if home.is_relative_to(ROOT) else home / "rehearsal")
+        given = default = _rehearse(name, out, start, options)
+        iterations, score_every = options.rehearse, 0
 
     settings = _read_text("solver.prototxt", caffe_pb2.SolverParameter())
     total = _first(options.iterations, iterations, settings.max_iter)
-    out = options.out or folder / "snapshot"
     snapshots = Snapshots(out, settings)
     states = snapshots.to_resume(options.resume)
-    source = None if states else _find_weights(options.weights, weights, obtain)
+    sources, missing = ([], []) if states else _find_weights(given, default, obtain)
+    missing += _missing_data(settings)
+    if missing:
+        raise SystemExit("\n".join(missing))
 
     out.mkdir(parents=True, exist_ok=True)
     screen = Screen(out / "caffe.log")
@@ -90,10 +108,10 @@ def run(
         solver = _make_solver(settings, snapshots, total, options.seed)
         begun = restore(solver, states)
         if not states:
-            _start(start, solver.net, source)
-        scoring = Scoring(solver, experiment_name(folder), out, split, layer, gt)
+            _start(start, solver.net, sources, name)
+        scoring = Scoring(solver, name, out, split, screen, options.rehearse is not None)
         scoring.drop_results_beyond(begun)
-        origin = f"on from iteration {begun}" if states else f"from {source or 'scratch'}"
+        origin = f"on from iteration {begun}" if states else f"from {', '.join(sources) or 'scratch'}"
         print(f"{scoring.experiment}: to iteration {total}, {origin}; what it writes goes to {out}", flush=True)
         with Logs(out, begun) as logs:
             loss = Loss(solver.net, _read_text(settings.train_net or settings.net, caffe_pb2.NetParameter()).layer)
@@ -101,16 +119,20 @@ def run(
             _loop(solver, watch, scoring, snapshots, total, _first(options.score_every, score_every))
     except KeyboardInterrupt:
         screen.close()
-        _say_how_to_resume(snapshots)
+        _say_how_to_resume(snapshots, options)
         raise SystemExit(130) from None
     finally:
         screen.close()
 
-    print(f"\n{scoring.experiment}, {split} ({len(scoring.ids)} images), iteration {total}, in per cent:\n")
-    print(scoring.last.table(scoring.names))
+    for head, scores in scoring.last.items():
+        of_head = f", {results.head_name(head)}" if results.head_name(head) else ""
+        print(f"\n{scoring.experiment}, {split}{of_head} ({scores.images} images), iteration {total}, in per cent:\n")
+        print(scores.table(scoring.names[head]))
     if not options.no_report:
         scoring.report()
-    return scoring.last
+    if options.rehearse is not None:
+        print(f"\n{rehearsal.conclude(out, snapshots.weights(total))}")
+    return next(iter(scoring.last.values()))
 
 
 def _loop(
@@ -149,23 +171,19 @@ def _rescued(solver: caffe.SGDSolver, snapshots: Snapshots, begun: int) -> str:
     return "What was learned is in a snapshot: mend the cause, and the same command with --resume goes on."
 
 
-def vgg16_classifier(weights: str) -> caffe.Net:
-    """Return ILSVRC's VGG16 to fc7, its fully connected layers as they were trained: to transplant, not to run.
-
-    weights: VGG_ILSVRC_16_layers.caffemodel. Its fc8 scores ImageNet's classes and has no place in an FCN.
-    """
-    n = caffe.NetSpec()
-    n.data = top = L.Input(shape={"dim": [1, 3, 224, 224]})
-    for group, (depth, width) in enumerate(zip(vgg16.DEPTHS, vgg16.WIDTHS, strict=True), start=1):
-        for i in range(1, depth + 1):
-            n[f"conv{group}_{i}"] = top = L.Convolution(top, num_output=width, kernel_size=3, pad=1)
-        n[f"pool{group}"] = top = L.Pooling(top, pool=P.Pooling.MAX, kernel_size=2, stride=2)
-    for name in ("fc6", "fc7"):
-        n[name] = top = L.InnerProduct(top, num_output=vgg16.FC_WIDTH)
-    with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as prototxt:
-        prototxt.write(str(n.to_proto()))
-        prototxt.flush()
-        return caffe.Net(prototxt.name, caffe.TEST, weights=weights)
+def _rehearse(name: str, out: Path, start: Start, options: argparse.Namespace) -> list[str]:
+    """Prepare a rehearsal in `out` and go to its folder; return the files to start from."""
+    seed = options.seed if options.seed is not None else 1337
+    try:
+        prepared = rehearsal.prepare(name, out, seed)
+        rehearsal.use(prepared)
+        rate, loss = rehearsal.choose_rate(start, prepared.files, options.rehearse, seed)
+    except (DatasetError, OSError, ValueError) as error:
+        raise SystemExit(f"{name} cannot be rehearsed: {error}") from error
+    rehearsal.write_note(out, experiment=name, iterations=options.rehearse, base_lr=rate, loss=loss)
+    print(f"A rehearsal: nets of a {rehearsal.THIN}th of the width, generated data, random weights, rate {rate:.3g}.")
+    print(f"The loss at its start: {loss:.5g}.")
+    return prepared.files
 
 
 # The command line
@@ -181,7 +199,9 @@ def _parse(manual: str | None, argv: Sequence[str]) -> argparse.Namespace:
     device.add_argument("--gpu", type=int, metavar="N", help="train on GPU N")
     device.add_argument("--cpu", action="store_true", help="train on the CPU (the default)")
     parser.add_argument("--data", type=_path, metavar="DIR", help="the folder of datasets and weights (data/)")
-    parser.add_argument("--weights", type=_path, metavar="FILE", help="the .caffemodel to start from")
+    parser.add_argument(
+        "--weights", type=_path, nargs="+", metavar="FILE", help="the .caffemodel, or several, to start from"
+    )
     parser.add_argument("--iterations", type=_count, metavar="N", help="stop after so many (the solver's max_iter)")
     parser.add_argument(
         "--resume",
@@ -197,7 +217,23 @@ def _parse(manual: str | None, argv: Sequence[str]) -> argparse.Namespace:
         "--score-every", type=_count, metavar="N", help="score after every N iterations; 0: at the end only"
     )
     parser.add_argument("--no-report", action="store_true", help="write no report.html")
+    parser.add_argument(
+        "--rehearse",
+        nargs="?",
+        type=_count,
+        const=rehearsal.ITERATIONS,
+        metavar="N",
+        help="try it all out with thin nets on generated data, from random weights, for N iterations "
+        f"({rehearsal.ITERATIONS}); what that writes goes to OUT (rehearsal/)",
+    )
     options = parser.parse_args(argv)
+    if options.resume and options.weights:
+        raise SystemExit(
+            "--resume goes on with the weights of its snapshot, and --weights names others to start from: give one of "
+            "the two."
+        )
+    if options.rehearse is not None and (options.resume or options.weights or options.iterations is not None):
+        raise SystemExit("--rehearse N starts anew, from random weights: leave out --resume, --weights, --iterations.")
     if isinstance(options.resume, str):
         options.resume = _path(options.resume)
     return options
@@ -244,29 +280,68 @@ def _read_text(path: str, message: Any) -> Any:
         raise SystemExit(f"{Path(path).absolute()}: {error}") from None
 
 
-def _find_weights(asked: Path | None, default: str | None, obtain: str) -> str | None:
-    """Return the weights file to start from; None where the experiment trains from scratch."""
-    if asked is None and default is None:
-        return None
-    path = asked if asked is not None else layers.data_path(str(default))
-    if path.is_file():
-        return str(path)
-    missing = os.path.abspath(path)
-    how = f" To get it: {obtain.format(path=missing)}." if obtain else ""
-    raise SystemExit(
-        f"The weights to start from are missing: there is no {missing}.{how} Weights that "
+def _find_weights(
+    asked: Sequence[Path | str] | None, default: Sequence[str], obtain: str
+) -> tuple[list[str], list[str]]:
+    """Return the weights files to start from, and the sentence about those that are missing, if any are.
+
+    asked: those that the user names, in the place of `default`.
+    """
+    if asked is not None and len(asked) != len(default):
+        wanted = f"{len(default)} ({', '.join(default)})" if default else "none: it is trained from scratch"
+        raise SystemExit(f"--weights names {_files(len(asked))}, but this experiment starts from {wanted}.")
+    paths = list(asked) if asked is not None else [found_snapshot(layers.data_path(path)) for path in default]
+    missing = [os.path.abspath(path) for path in paths if not os.path.isfile(path)]
+    if not missing:
+        return [str(path) for path in paths], []
+    how = f" To get it: {obtain.format(path=missing[0])}." if obtain else ""
+    return [], [
+        f"The weights to start from are missing: there is no {' and no '.join(missing)}.{how} Weights that "
         "are elsewhere can be named with --weights FILE."
-    )
+    ]
 
 
-def _start(start: Start, net: caffe.Net, source: str | None) -> None:
+def _files(count: int) -> str:
+    return f"{count} file{'' if count == 1 else 's'}"
+
+
+def _missing_data(settings: Any) -> list[str]:
+    """Return what the data layers of a solver's nets have to say against the data that is there.
+
+    They are set up by themselves: to be told what is missing takes no net of half a gigabyte.
+    """
+    problems = []
+    nets = [(settings.train_net or settings.net, caffe.TRAIN), *((net, caffe.TEST) for net in settings.test_net)]
+    for path, phase in nets:
+        net = _read_text(path, caffe_pb2.NetParameter())
+        reading = caffe_pb2.NetParameter(layer=data_layers(net))
+        with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as prototxt:
+            prototxt.write(text_format.MessageToString(reading))
+            prototxt.flush()
+            try:
+                if reading.layer:
+                    caffe.Net(prototxt.name, phase)
+            except (FileNotFoundError, ValueError) as error:
+                problems.append(str(error))
+    return list(dict.fromkeys(problems))
+
+
+def _start(start: Start, net: caffe.Net, sources: Sequence[str], name: str) -> None:
     """Fill the net of a new run; SystemExit where the weights to start from are damaged or another net's."""
     try:
-        start(net, source)
+        start(net, *sources)
     except (OSError, RuntimeError, ValueError) as error:
-        if source is None:  # No file is to blame: the program is.
+        if not sources:  # No file is to blame: the program is.
             raise
-        raise SystemExit(f"The run cannot start from {source}: {error}") from error
+        hint = ""
+        if "fc6" in str(error):  # A classifier's inner product, where a convolution is wanted.
+            origins = experiments.lookup(name).starts_from if name in experiments.all_names() else ()
+            base = next((origin for origin in origins if origin in BASES), "vgg16")
+            hint = (
+                f" If that is the file of the ILSVRC classifier itself: `python -m nets convolutionalize {base}` in "
+                "the repository makes of it the one to start from."
+            )
+        raise SystemExit(f"The run cannot start from {', '.join(sources)}: {error}{hint}") from error
 
 
 def _make_solver(settings: Any, snapshots: Snapshots, total: int, seed: int | None) -> caffe.SGDSolver:
@@ -290,67 +365,91 @@ def _make_solver(settings: Any, snapshots: Snapshots, total: int, seed: int | No
         raise SystemExit(str(error)) from None
 
 
-def _say_how_to_resume(snapshots: Snapshots) -> None:
+def _say_how_to_resume(snapshots: Snapshots, options: argparse.Namespace) -> None:
     state = snapshots.newest()
-    if state is None:
-        print("Stopped. There is no snapshot to go on from.")
+    instead = " in the place of --weights" if options.weights else ""
+    if state is None or options.rehearse is not None:
+        print(f"Stopped. There is no {'rehearsal' if options.rehearse is not None else 'snapshot'} to go on from.")
     else:
-        print(f"Stopped. The same command with --resume goes on from {state}.")
+        print(f"Stopped. The same command with --resume{instead} goes on from {state}.")
 
 
 # Scoring
 
 
 class Scoring:
-    """Scores a solver's first test net, writes the results into the run's folder, and reports them."""
+    """Scores a solver's first test net, head by head, writes the results into the run's folder, and reports them."""
 
-    def __init__(self, solver: caffe.SGDSolver, experiment: str, out: Path, split: str, layer: str, gt: str) -> None:
+    def __init__(
+        self, solver: caffe.SGDSolver, experiment: str, out: Path, split: str, screen: Screen, rehearsed: bool
+    ) -> None:
         """Score with `solver`'s first test net, whose data layer has to read `split`; out: the run's folder."""
         self.experiment = experiment
-        self.last: score.Scores
-        self.names: tuple[str, ...] = ()
-        self._solver, self._out, self._layer, self._gt = solver, out, layer, gt
-        found = score.data_layer(solver.test_nets[0]) if len(solver.test_nets) else None
-        if found is None or found[1].split != split:
+        # By head, that is, by its blob of scores.
+        self.last: dict[str, Scores] = {}
+        self.names: dict[str, tuple[str, ...]] = {}
+        self._solver, self._out, self._screen, self._rehearsed = solver, out, screen, rehearsed
+        net = solver.test_nets[0] if len(solver.test_nets) else None
+        found = score.data_layer(net) if net is not None else None
+        if net is None or found is None or found[1].split != split:
             reads = f"reads the split '{found[1].split}'" if found else "has no data layer of layers.py"
             raise SystemExit(f"{experiment} is to be scored on '{split}', but its test net {reads}.")
         self._reader = found[1]
         self._split = split
+        self._heads = score.heads(net)
+        self._mask = getattr(self._reader, "mask", None)
+        self._files: list[Path] = []
         self.ids = list(self._reader.ids)
 
     def run(self, weights: Path, save_predictions: bool = False) -> dict[str, float]:
         """Score the solver's present weights, which are snapshotted in `weights`; return TensorBoard's scalars."""
-        # seg_tests takes a format, in which braces have a meaning.
-        folder = str(self._out / "predictions").replace("{", "{{").replace("}", "}}")
-        save = folder if save_predictions else False
-        self.last = score.seg_tests(self._solver, save, self.ids, self._layer, self._gt)
-        self.names = vis.class_names(self.experiment, len(self.last.confusion))
-        result = score.result(self.last, self.names, self.experiment, self._split, self.ids, weights)
-        score.write_result(self._result_file(self._solver.iter), result)
-        return {
-            "val/pixel_accuracy": self.last.pixel_accuracy,
-            "val/mean_accuracy": self.last.mean_accuracy,
-            "val/mean_iu": self.last.mean_iu,
-            "val/fw_iu": self.last.fw_iu,
-        }
+        net = self._solver.test_nets[0]
+        net.share_with(self._solver.net)
+        save = self._out / "predictions" if save_predictions else None
+        with self._screen.images(len(self.ids)) as advance:
+            self.last = score.score_heads(net, self.ids, self._heads, save, advance)
+        scalars = {}
+        self._files = []
+        for head, scores in self.last.items():
+            score.print_scores(self._solver.iter, scores)
+            self.names[head] = score.class_names(self.experiment, self._reader, len(scores.confusion))
+            scored = results.Scoring(
+                self.experiment,
+                self._split,
+                self.ids,
+                len(self.ids),
+                weights,
+                head,
+                self._mask,
+                rehearsal=self._rehearsed,
+            )
+            self._files.append(self._out / "results" / scored.file_name())
+            results.write_result(self._files[-1], results.result(scores, self.names[head], scored))
+            tag = "/".join(part for part in ("val", results.head_name(head)) if part)
+            for metric in ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu"):
+                scalars[f"{tag}/{metric}"] = getattr(scores, metric)
+        return scalars
 
     def drop_results_beyond(self, iteration: int) -> None:
         """Remove results of iterations that a resumed run will do again."""
-        for path in (self._out / "results").glob(f"{self._split}_iter_*.json"):
-            if int(path.stem.rpartition("_")[2]) > iteration:
-                path.unlink()
+        for head, _ in self._heads:
+            name = "_".join(part for part in (self._split, results.head_name(head)) if part)
+            for path in (self._out / "results").glob(f"{name}_iter_*.json"):
+                if int(path.stem.rpartition("_")[2]) > iteration:
+                    path.unlink()
 
     def report(self) -> None:
         """Write report.html, with some of the scored images spread over the list."""
-        for image_id in self.ids[:: -(-len(self.ids) // PANELS)]:
-            image = layers.read_image(self._reader.image_file(image_id))
-            truth = self._reader.read_label(self._reader.label_file(image_id))
-            report.save_panel(self._out / "panels", image_id, image, truth, self._out / "predictions")
+        for head, label in self._heads:
+            of_head = results.head_name(head)
+            for image_id in self.ids[:: -(-len(self.ids) // PANELS)]:
+                image = layers.read_image(self._reader.image_file(image_id))
+                truth = self._reader.truth(image_id, label)
+                report.save_panel(
+                    self._out / "panels" / of_head, image_id, image, truth, self._out / "predictions" / of_head
+                )
         try:
-            report.write([self._result_file(self._solver.iter)], self._out / "report.html")
+            report.write(self._files, self._out / "report.html")
             print(f"\nThe report: {self._out / 'report.html'}")
         except ImportError as error:
             print(f"{error.name} is not installed: no report.html.")
-
-    def _result_file(self, iteration: int) -> Path:
-        return self._out / "results" / f"{self._split}_iter_{iteration}.json"

@@ -11,6 +11,7 @@ from PIL import Image
 
 import caffe
 import infer
+import layers
 import vis
 
 CLASSES = 3
@@ -137,3 +138,110 @@ def test_what_is_missing_is_said(folder, tmp_path, capsys):
     assert "python -m nets" in said(str(photo))
     (folder / "tiny-fcn.caffemodel").unlink()
     assert "There are no weights for tiny-fcn" in said(str(photo))
+
+
+# Several inputs, several heads
+
+
+def write_experiment(folder: Path, layer: str, settings: dict[str, object], inputs: dict[str, int], net: str) -> None:
+    """Write the nets of an experiment, and weights."""
+    folder.mkdir(parents=True)
+    (folder / "test.prototxt").write_text(
+        f'layer {{ name: "data" type: "Python" top: "data" python_param {{ module: "layers" layer: "{layer}" '
+        f"param_str: {json.dumps(str(settings))} }} }}\n"
+    )
+    (folder / "deploy.prototxt").write_text(
+        "".join(
+            f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ dim: [1, {channels}, 8, 8] '
+            "} } }\n"
+            for name, channels in inputs.items()
+        )
+        + net
+    )
+    made = caffe.Net(str(folder / "deploy.prototxt"), caffe.TEST)
+    for blobs in made.params.values():
+        channels = np.arange(blobs[0].data.shape[1])
+        blobs[0].data[channels % len(blobs[0].data), channels] = 1
+    made.save(str(folder / f"{folder.name}.caffemodel"))
+
+
+CONVOLUTION = (
+    'layer {{ name: "{0}" type: "Convolution" bottom: "data" top: "{0}" convolution_param '
+    "{{ num_output: {1} kernel_size: 1 }} }}\n"
+)
+
+
+@pytest.fixture
+def nyud(tmp_path: Path) -> Path:
+    """An experiment that takes a picture and its depth, and gives the first of B, G, R and depth that is largest."""
+    folder = tmp_path / "nyud-fcn"
+    settings = {"nyud_dir": "../data/nyud", "split": "test", "tops": ["color", "depth", "label"]}
+    concat = 'layer { name: "data" type: "Concat" bottom: "color" bottom: "depth" top: "data" }\n'
+    net = concat + CONVOLUTION.format("score", 4)
+    write_experiment(folder, "NYUDSegDataLayer", settings, {"color": 3, "depth": 1}, net)
+    return folder
+
+
+def test_depth_is_read_as_the_data_layer_reads_it(nyud, tmp_path):
+    photos, depths, out = tmp_path / "photos", tmp_path / "depths", tmp_path / "out"
+    photos.mkdir()
+    depths.mkdir()
+    near = np.full((5, 6), 1000, np.uint16)
+    near[2:] = 9000
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.full((5, 6, 3), 90, np.uint8)).save(photos / name)
+        Image.fromarray(near).save(depths / name)
+    assert infer.main([str(photos), "--depth", str(depths), "--net", str(nyud), "--out", str(out)]) == 0
+    values = [*(90 - np.array(layers.NYUDSegDataLayer.default_mean)), 0]
+    for depth, row in ((1000, 0), (9000, 4)):
+        values[3] = np.log(depth) - layers.NYUDSegDataLayer.LOG_DEPTH_MEAN
+        with Image.open(out / "b.png") as labels:
+            assert np.asarray(labels)[row, 0] == np.argmax(values)
+
+
+def test_files_beside_the_image_that_are_missing_or_do_not_fit_are_told(nyud, folder, tmp_path, capsys):
+    def said(*options: str) -> str:
+        assert infer.main([str(tmp_path / "photo.png"), "--out", str(tmp_path / "out"), *options]) == 1
+        return capsys.readouterr().err
+
+    Image.fromarray(picture(5, 6)).save(tmp_path / "photo.png")
+    Image.fromarray(np.full((5, 7), 9, np.uint8)).save(tmp_path / "depth.png")
+    assert "nyud-fcn needs the image's depth: name it with --depth" in said("--net", str(nyud))
+    assert "takes no hha" in said("--net", str(nyud), "--hha", "a.png", "--depth", "b.png")
+    assert "tiny-fcn takes no depth" in said("--net", str(folder), "--depth", "b.png")
+    assert "depth.png is 7 x 5 pixels, unlike" in said("--net", str(nyud), "--depth", str(tmp_path / "depth.png"))
+    assert "nowhere.png" in said("--net", str(nyud), "--depth", "nowhere.png")
+
+
+def test_hha_keeps_its_channels_order(tmp_path):
+    settings = {"nyud_dir": "../data/nyud", "split": "test", "tops": ["hha", "label"]}
+    folder = tmp_path / "hha-fcn"
+    write_experiment(folder, "NYUDSegDataLayer", settings, {"data": 3}, CONVOLUTION.format("score", 3))
+    hha = picture(7, 8)
+    Image.fromarray(hha).save(tmp_path / "hha.png")
+    assert infer.main([str(tmp_path / "hha.png"), "--net", str(folder), "--out", str(tmp_path / "out")]) == 0
+    with Image.open(tmp_path / "out/hha.png") as labels:
+        assert np.array_equal(np.asarray(labels), (hha - np.array(layers.NYUDSegDataLayer.HHA_MEAN)).argmax(2))
+
+
+def test_every_head_has_a_file_and_the_mean_is_the_data_layer_s(tmp_path):
+    settings = {"siftflow_dir": "../data/sift-flow", "split": "test"}
+    folder = tmp_path / "siftflow-fcn"
+    net = CONVOLUTION.format("score_sem", 33) + CONVOLUTION.format("score_geo", 3)
+    write_experiment(folder, "SIFTFlowSegDataLayer", settings, {"data": 3}, net)
+    rgb = picture(6, 9)
+    Image.fromarray(rgb).save(tmp_path / "photo.png")
+    assert infer.main([str(tmp_path / "photo.png"), "--net", str(folder), "--out", str(tmp_path / "out")]) == 0
+    names = ["photo.png", "photo_geo.png", "photo_geo_overlay.png", "photo_overlay.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    with Image.open(tmp_path / "out/photo_geo.png") as labels:
+        mean = layers.SIFTFlowSegDataLayer.default_mean
+        assert np.array_equal(np.asarray(labels), (rgb[:, :, ::-1] - np.array(mean)).argmax(2))
+
+
+def test_a_deploy_net_of_other_inputs_or_without_scores_is_refused(nyud, tmp_path, capsys):
+    Image.fromarray(picture(5, 6)).save(tmp_path / "photo.png")
+    text = (nyud / "deploy.prototxt").read_text().replace('"score"', '"other"')
+    (nyud / "deploy.prototxt").write_text(text)
+    assert infer.main([str(tmp_path / "photo.png"), "--depth", "a.png", "--net", str(nyud)]) == 1
+    assert "gives other: expected an input for color and depth, and scores called" in capsys.readouterr().err

@@ -13,45 +13,64 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import progress
 import report
-import score
 import vis
+from scoring.metrics import Scores
+from scoring.results import write_result
+from training import progress
 
 VOC = vis.CLASSES["voc"]
 
 
-def make_run(folder: Path, experiment: str, right: float, names: tuple[str, ...] = VOC, panels: int = 2) -> Path:
+def make_run(
+    folder: Path,
+    experiment: str,
+    right: float,
+    names: tuple[str, ...] = VOC,
+    panels: int = 2,
+    head: str = "score",
+) -> Path:
     """Write a run that is right on a share of every class but the last, which the truth lacks; give its result."""
     rng = np.random.default_rng(len(experiment))
     count = len(names)
+    of_head = head.removeprefix("score")
     for iteration, share in ((20, right / 2), (40, right)):
         confusion = np.full((count, count), round(1000 * (1 - share) / (count - 1)))
         np.fill_diagonal(confusion, round(1000 * share))
         confusion[-1] = 0
         result = {
-            "schema": 1,
+            "schema": 2,
             "experiment": experiment,
+            "head": head,
+            "mask": None,
+            "stitch": None,
+            "rehearsal": False,
+            "released": False,
+            "split_images": 3,
+            "split_sha256": "0" * 64,
+            "mean_accuracy_without_background": 0.123,
+            "mean_iu_without_background": None if head == "score_geo" else 0.456,
             "split": "seg11valid",
             "iteration": iteration,
             "weights": {"path": f"snapshot/train_iter_{iteration}.caffemodel", "sha256": "0123456789abcdef" * 4},
             "code_version": "0123456789ab",
             "date": "2026-11-21T12:00:00+00:00",
             "classes": list(names),
-            **score.Scores(confusion, 0.5, 3).to_json(),
+            **Scores(confusion, 0.5, 3).to_json(),
         }
-        score.write_result(folder / "results" / f"seg11valid_iter_{iteration}.json", result)
+        write_result(folder / "results" / f"seg11valid{of_head}_iter_{iteration}.json", result)
     with progress.Logs(folder, 0) as logs:
         for iteration in range(20, 2000, 20):
             logs.csv.add(progress.Row(iteration, 3e5, 2.5e5, 3.0 / iteration, 1e-10, 5.0, iteration / 5))
-    (folder / "predictions").mkdir()
+    predictions, own_panels = (folder / kind / of_head.strip("_") for kind in ("predictions", "panels"))
+    predictions.mkdir(parents=True)
     for i in range(panels):
         photo = Image.fromarray(rng.integers(0, 256, (375, 500, 3), np.uint8))
         truth = np.repeat(np.arange(375)[:, None] // 40 % count, 500, 1).astype(np.uint8)
         truth[:20] = 255
-        vis.save_labels(folder / "predictions" / f"image{i}.png", truth * (truth != 255) // 2)
-        report.save_panel(folder / "panels", f"image{i}", photo, truth, folder / "predictions")
-    return folder / "results/seg11valid_iter_40.json"
+        vis.save_labels(predictions / f"image{i}.png", truth * (truth != 255) // 2)
+        report.save_panel(own_panels, f"image{i}", photo, truth, predictions)
+    return folder / "results" / f"seg11valid{of_head}_iter_40.json"
 
 
 def images(page: str) -> list[Image.Image]:
@@ -62,7 +81,7 @@ def test_a_report_of_one_run_says_what_its_files_say(tmp_path: Path) -> None:
     result = make_run(tmp_path / "run", "voc-fcn8s", 0.8)
     report.write([result], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    scores = score.Scores.from_json(json.loads(result.read_text()))
+    scores = Scores.from_json(json.loads(result.read_text()))
     for metric in ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu"):
         assert f"<b>{100 * getattr(scores, metric):.1f}</b>" in page
     for name, iu in zip(VOC, scores.class_iu, strict=True):
@@ -125,7 +144,7 @@ def test_a_result_without_log_and_panels_is_reported_without(tmp_path: Path) -> 
     result = make_run(tmp_path / "run", "voc-fcn8s", 0.8)
     alone = tmp_path / "alone" / "seg11valid.json"
     stored: dict[str, Any] = json.loads(result.read_text())
-    score.write_result(alone, {**stored, "iteration": None})
+    write_result(alone, {**stored, "iteration": None})
     report.write([alone], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "<svg" not in page
@@ -156,3 +175,61 @@ def test_the_program_writes_the_report_and_the_picture(tmp_path: Path, capsys: p
     assert report.main([str(broken), "--out", str(out)]) == 1
     assert "broken.json is no result file of score.py" in capsys.readouterr().err
     assert report.main([str(tmp_path / "none.json"), "--out", str(out)]) == 1
+
+
+def test_several_heads_follow_each_other(tmp_path: Path) -> None:
+    names = tuple(f"thing {i}" for i in range(33))
+    sem = make_run(tmp_path / "run", "siftflow-fcn/16s", 0.7, names, head="score_sem")
+    geo = make_run(tmp_path / "run", "siftflow-fcn/16s", 0.9, ("sky", "flat", "upright"), head="score_geo")
+    assert list(report.load(sem).history) == list(report.load(geo).history) == [20, 40]
+    report.write([sem, geo], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "<title>siftflow-fcn/16s</title>" in page
+    first, second = page[: page.index("Head: geo")], page[page.index("Head: geo") :]
+    assert "Head: sem" in first
+    for name, there, elsewhere in (("thing 7", first, second), ("upright", second, first)):
+        assert f"<span>{name}</span>" in there
+        assert f"<span>{name}</span>" not in elsewhere
+    assert len(images(first)) == len(images(second)) == 2 * 3
+    # The loss is that of both.
+    assert (page.count("Training loss per pixel"), page.count("Scores, per cent")) == (1, 2)
+    assert "FCN-16s without background: mean accuracy\n  12.3, mean IU\n  45.6" in first
+    assert "without background" not in second
+
+
+def test_a_confusion_matrix_of_sixty_classes_fits_a_screen_and_tells_its_numbers(tmp_path: Path) -> None:
+    names = ("background", *(f"class {i}" for i in range(1, 60)))
+    result = make_run(tmp_path / "run", "pascalcontext-fcn/8s", 0.8, names, panels=0)
+    stored = json.loads(result.read_text())
+    stored["confusion"][7][31] += 500
+    write_result(result, stored)
+    report.write([result], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    heat = page[page.index('<table class="heat dense">') :]
+    # No number is written into a cell, but what it says can be asked of it.
+    assert not re.search(r">\d+</td>", heat)
+    assert 'title="class 1 → class 1: 82"' in heat
+    assert 'title="class 7 → class 31: 34"' in heat
+    assert re.search(r"Most often confused:\s+class 7 → class 31 \(34\)", page)
+    width = 60 * 0.8 + 8
+    assert width < 62  # rem: cells, names, and the page.
+    assert len(page) < 500_000
+
+
+def test_scorings_of_another_kind_are_on_no_curve(tmp_path: Path) -> None:
+    result = make_run(tmp_path / "run", "voc-fcn8s", 0.8)
+    stored = json.loads(result.read_text())
+    for name, changes in (("iter_30_mask_both", {"mask": "both"}), ("released", {"released": True, "iteration": None})):
+        write_result(result.with_name(f"seg11valid_{name}.json"), {**stored, "iteration": 30, **changes})
+    assert list(report.load(result).history) == [20, 40]
+
+
+def test_a_result_of_the_schema_before_is_read(tmp_path: Path) -> None:
+    result = make_run(tmp_path / "run", "voc-fcn8s", 0.8)
+    new = {"head", "mask", "stitch", "rehearsal", "released", "split_images"}
+    for path in result.parent.iterdir():
+        stored = json.loads(path.read_text())
+        kept = {key: value for key, value in stored.items() if key not in new and "background" not in key}
+        write_result(path, {**kept, "schema": 1})
+    report.write([result], tmp_path / "report.html")
+    assert list(report.load(result).history) == [20, 40]

@@ -14,6 +14,7 @@ import caffe
 import experiment
 import score
 import vis
+from scoring import released
 
 IDS = ["2007_c", "2007_a", "2007_b"]
 SIZES = [(6, 8), (5, 5), (9, 7)]
@@ -82,6 +83,13 @@ def one_by_one(folder: Path) -> tuple[np.ndarray, list[float], list[np.ndarray]]
 
 
 # The metrics
+
+
+def test_means_without_the_background_leave_out_the_first_class():
+    scores = score.Scores(np.array([[6, 2, 0], [1, 3, 0], [2, 0, 2]]))
+    assert scores.without_background == pytest.approx(((3 / 4 + 2 / 4) / 2, (3 / 6 + 2 / 4) / 2))
+    assert "without background   50.00" in scores.table(["background", "cat", "dog"])
+    assert "without background" not in scores.table(["sky", "cat", "dog"])
 
 
 def test_fast_hist_counts_each_labelled_pixel_once():
@@ -172,7 +180,11 @@ def test_other_images_than_the_nets_are_refused(net):
 
 def batch_net(tmp_path: Path, labels: np.ndarray, scores: np.ndarray) -> caffe.Net:
     """Return a net that gives the same batch at each pass."""
-    inputs = {"score": scores, "label": labels, "loss": np.array([5.0])}
+    return input_net(tmp_path, {"score": scores, "label": labels, "loss": np.array([5.0])})
+
+
+def input_net(tmp_path: Path, inputs: dict[str, np.ndarray]) -> caffe.Net:
+    """Return a net whose blobs are these, at each pass."""
     (tmp_path / "batch.prototxt").write_text(
         "".join(
             f'layer {{ name: "{name}" type: "Input" top: "{name}" '
@@ -218,6 +230,51 @@ def test_a_solvers_test_net_is_scored_with_the_weights_that_train(net, folder, t
         assert f"Iteration 20 {line} " in printed
 
 
+def test_the_heads_are_known_by_what_the_net_reads(net, tmp_path):
+    assert score.heads(net) == [("score", "label")]
+    shape = "input_param { shape { dim: 1 dim: 2 dim: 3 dim: 4 } }"
+    (tmp_path / "two.prototxt").write_text(
+        f'layer {{ name: "in" type: "Input" top: "data" top: "sem" top: "geo" {shape} }}\n'
+        + "".join(
+            f'layer {{ name: "{top}" type: "Power" bottom: "data" top: "{top}" }}\n'
+            for top in ("pool4", "score_pool4", "score_geo", "score_sem")
+        )
+    )
+    assert score.heads(caffe.Net(str(tmp_path / "two.prototxt"), caffe.TEST)) == [
+        ("score_sem", "sem"),
+        ("score_geo", "geo"),
+    ]
+    (tmp_path / "none.prototxt").write_text(f'layer {{ name: "in" type: "Input" top: "data" {shape} }}\n')
+    with pytest.raises(ValueError, match=r"nothing to score: .* it reads data and has data"):
+        score.heads(caffe.Net(str(tmp_path / "none.prototxt"), caffe.TEST))
+
+
+def test_heads_are_scored_in_one_pass_each_with_its_own_loss(tmp_path):
+    rng = np.random.default_rng(1)
+    inputs = {
+        "sem": rng.integers(0, 3, (1, 1, 4, 5)),
+        "geo": rng.integers(0, 2, (1, 1, 4, 5)),
+        "score_sem": rng.normal(size=(1, 3, 4, 5)),
+        "score_geo": rng.normal(size=(1, 2, 4, 5)),
+        "loss": np.array([5.0]),
+        "loss_geo": np.array([7.0]),
+    }
+    net = input_net(tmp_path, inputs)
+    passes = []
+    forward = net.forward
+    net.forward = lambda **options: passes.append(options) or forward(**options)
+    scores = score.score_heads(net, ["a", "b"], score.heads(net), tmp_path / "saved")
+    assert len(passes) == 2
+    for head in ("sem", "geo"):
+        labels, prediction = inputs[head][0], inputs[f"score_{head}"][0].argmax(0)
+        classes = inputs[f"score_{head}"].shape[1]
+        found = scores[f"score_{head}"]
+        assert np.array_equal(found.confusion, 2 * score.fast_hist(labels, prediction, classes))
+        with Image.open(tmp_path / "saved" / head / "b.png") as image:
+            assert np.array_equal(np.asarray(image), prediction)
+    assert (scores["score_sem"].loss, scores["score_geo"].loss) == (5, 7)
+
+
 # The program
 
 
@@ -240,6 +297,9 @@ def test_the_program_scores_the_experiment_it_runs_in(run, folder, tmp_path, cap
     assert stored["class_iu"][3] is None
     assert len(stored["weights"]["sha256"]) == len(stored["split_sha256"]) == 64
     assert stored["date"].endswith("+00:00")
+    assert (stored["schema"], stored["head"], stored["split_images"], stored["images"]) == (2, "score", 3, 3)
+    assert (stored["mask"], stored["stitch"], stored["rehearsal"], stored["released"]) == (None, None, False, False)
+    assert stored["mean_iu_without_background"] is None  # These classes have no names.
     assert (tmp_path / "out" / "seg11valid" / "2007_a.png").is_file()
     printed = capsys.readouterr().out
     assert "3 images" in printed and "mean IU" in printed and "class 2" in printed
@@ -253,7 +313,7 @@ def test_the_program_scores_another_split_elsewhere(run, data, folder, tmp_path,
     assert run("--split", "train", "--limit", "2", *options) == 0
     stored = json.loads((tmp_path / "out" / "train_iter_20_first_2.json").read_text())
     pixels = sum((h - 1) * w for h, w in (SIZES[2], SIZES[1]))  # train.txt is the list reversed
-    assert stored["images"] == 2
+    assert (stored["images"], stored["split_images"]) == (2, 3)
     assert np.sum(stored["confusion"]) == pixels
 
 
@@ -294,3 +354,118 @@ def test_weights_that_are_all_zero_are_warned_about(run, net, capsys):
     net.save("snapshot/train_iter_40.caffemodel")
     assert run("--split", "seg11valid") == 0
     assert "the weights of score are all zero" in capsys.readouterr().err
+
+
+def test_a_mask_hides_what_it_names_and_is_told_in_the_file(run, folder, tmp_path, capsys):
+    assert run("--split", "seg11valid", "--mask", "both") == 0
+    masked = json.loads((tmp_path / "out" / "seg11valid_iter_20_mask_both.json").read_text())
+    assert masked["mask"] == "both"
+    # The shapes alone: all pixels of an image are black or white, so the net tells no more than two colours apart.
+    assert sum(any(column) for column in zip(*masked["confusion"], strict=True)) <= 2
+    assert np.sum(masked["confusion"]) == sum((h - 1) * w for h, w in SIZES)
+    # A net that is masked by itself is so without being asked, and can be scored without.
+    prototxt = folder / "val.prototxt"
+    prototxt.write_text(prototxt.read_text().replace("'seed': 1337", "'seed': 1337, 'mask': 'both'"))
+    assert run("--split", "seg11valid") == 0
+    own = json.loads((tmp_path / "out" / "seg11valid_iter_20.json").read_text())
+    assert (own["mask"], own["confusion"]) == ("both", masked["confusion"])
+    assert run("--split", "seg11valid", "--mask", "none") == 0
+    bare = json.loads((tmp_path / "out" / "seg11valid_iter_20_mask_none.json").read_text())
+    assert bare["mask"] is None
+    assert bare["confusion"] == one_by_one_unmasked(folder).tolist()
+
+
+def one_by_one_unmasked(folder: Path) -> np.ndarray:
+    prototxt = folder / "val.prototxt"
+    prototxt.write_text(prototxt.read_text().replace(", 'mask': 'both'", ""))
+    return one_by_one(folder)[0]
+
+
+def test_stitched_scores_are_told_from_the_net_s_own(folder, tmp_path, monkeypatch, capsys):
+    # A coarse net, so that there is something to make finer.
+    (folder / "val.prototxt").write_text(
+        (folder / "val.prototxt").read_text().split('layer { name: "score"')[0]
+        + 'layer { name: "score_fr" type: "Convolution" bottom: "data" top: "score_fr" convolution_param '
+        f'{{ num_output: {CLASSES} kernel_size: 2 stride: 2 weight_filler {{ type: "gaussian" std: 1 }} }} }}\n'
+        'layer { name: "upscore" type: "Deconvolution" bottom: "score_fr" top: "upscore" convolution_param '
+        f"{{ num_output: {CLASSES} group: {CLASSES} kernel_size: 4 stride: 2 bias_term: false "
+        'weight_filler { type: "bilinear" } } }\n'
+        'layer { name: "score" type: "Crop" bottom: "upscore" bottom: "data" top: "score" '
+        "crop_param { axis: 2 offset: 1 } }\n"
+    )
+    for file in (folder / "../data/VOC2011/ImageSets/Segmentation").glob("*.txt"):
+        file.write_text("2007_c")  # Of even height and width, so that the crop fits.
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("FCN_DATA", "")
+    caffe.set_random_seed(3)
+    (folder / "snapshot").mkdir()
+    caffe.Net("val.prototxt", caffe.TEST).save("snapshot/train_iter_20.caffemodel")
+    for options in ((), ("--stitch", "1"), ("--stitch", "2")):
+        assert score.main(["--split", "seg11valid", "--out", str(tmp_path / "out"), *options]) == 0
+    plain, one, two = (
+        json.loads((tmp_path / "out" / f"seg11valid_iter_20{suffix}.json").read_text())
+        for suffix in ("", "_stitch_1", "_stitch_2")
+    )
+    assert (plain["stitch"], one["stitch"], two["stitch"]) == (None, 1, 2)
+    assert plain["confusion"] == one["confusion"] != two["confusion"]
+    assert score.main(["--split", "seg11valid", "--stitch", "3"]) == 1
+    assert "cannot be made 3 times finer" in capsys.readouterr().err
+
+
+def test_options_that_contradict_each_other_are_refused(run, capsys):
+    for options in (["--released", "--weights", "a"], ["--submit", "--limit", "3"], ["--submit", "--mask", "both"]):
+        assert run("--split", "seg11valid", *options) == 1
+        assert "leave out" in capsys.readouterr().err
+
+
+def test_a_variant_s_folder_is_written_when_it_is_named(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(experiment, "ROOT", tmp_path)
+    monkeypatch.setattr(experiment.experiments, "VARIANTS", {"some-fcn/variant": None})
+    monkeypatch.setattr(experiment.experiments, "write", written.append)
+    assert experiment.find_experiment("some-fcn/variant") == tmp_path / "some-fcn/variant"
+    (tmp_path / "some-fcn").mkdir()
+    monkeypatch.chdir(tmp_path / "some-fcn")
+    assert experiment.find_experiment("variant") == tmp_path / "some-fcn/variant"
+    assert written == 2 * ["some-fcn/variant"]
+    # One that is there stays as it is.
+    (tmp_path / "some-fcn/variant").mkdir()
+    (tmp_path / "some-fcn/variant/val.prototxt").touch()
+    assert experiment.find_experiment("some-fcn/variant") == tmp_path / "some-fcn/variant"
+    assert len(written) == 2
+
+
+# Released weights
+
+
+def test_released_weights_are_taken_from_the_catalogue_s_place(run, data, net, folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(score, "experiment_name", lambda folder: "voc-fcn8s")
+    assert run("--split", "seg11valid", "--released", "--data", str(data)) == 1
+    told = capsys.readouterr().err
+    assert str(data / "fcn-models/fcn8s-heavy-pascal.caffemodel") in told
+    assert "python -m datasets fetch voc-fcn8s" in told
+    (data / "fcn-models").mkdir()
+    net.save(str(data / "fcn-models/fcn8s-heavy-pascal.caffemodel"))
+    assert run("--split", "seg11valid", "--released", "--data", str(data)) == 0
+    stored = json.loads((tmp_path / "out" / "seg11valid_released.json").read_text())
+    assert (stored["released"], stored["iteration"]) == (True, None)
+    assert stored["weights"]["path"].endswith("fcn8s-heavy-pascal.caffemodel")
+    assert "is known for all 736 images" in capsys.readouterr().out
+    monkeypatch.setattr(score, "experiment_name", lambda folder: "voc-fcn-googlenet")
+    assert run("--split", "seg11valid", "--released") == 1
+    assert "released no weights for voc-fcn-googlenet, only for voc-fcn32s" in capsys.readouterr().err
+
+
+def test_released_weights_are_held_to_what_others_measured():
+    def verdict(mean_iu: float, **changes: object) -> str:
+        measured = dict(zip(released.METRICS, (0.9122, 0.7761, mean_iu, 0.8454), strict=True))
+        of = {"experiment": "voc-fcn8s", "split": "seg11valid", "images": 736, "split_images": 736}
+        return released.verdict({**of, "mask": None, "stitch": None, **measured, **changes})
+
+    assert "All four are within 0.05" in verdict(0.6551)
+    assert "mean IU           65.51, expected 65.51" in verdict(0.6551)
+    assert "NOT AS EXPECTED" in verdict(0.6545)
+    assert "NOT AS EXPECTED" in verdict(0.6557)
+    assert "is known for all 736 images" in verdict(0.6551, images=20)
+    assert "is known for all 736 images" in verdict(0.6551, mask="both")
+    assert "No re-evaluation of siftflow-fcn/8s" in verdict(0.5, experiment="siftflow-fcn/8s")

@@ -1,4 +1,4 @@
-"""train.py with progress.py and snapshots.py: a small net trained end to end, stopped, gone on with, and refused."""
+"""train.py and training/: a small net trained end to end, stopped, gone on with, and refused."""
 
 from __future__ import annotations
 
@@ -24,16 +24,14 @@ from google.protobuf import text_format
 
 import caffe
 import experiment
-import layers
 import nets.experiments
-import progress
 import score
-import snapshots
 import surgery
 import train
 from caffe.proto import caffe_pb2
 from datasets import shapes
-from nets import heads, vgg16
+from reading import image_files
+from training import progress, snapshots
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = 48
@@ -82,7 +80,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def write_nets(folder: Path, normalize: bool = False) -> None:
     common = {"mean": (104, 117, 123), "seed": 1337}
     train_data = {"sbdd_dir": "../data/shapes/sbdd/dataset", "split": "train", **common}
-    val_data = {"voc_dir": "../data/shapes/VOC2011", "split": "seg11valid", **common}
+    val_data = {"voc_dir": "../data/shapes/pascal/VOC2011", "split": "seg11valid", **common}
     for file, layer, settings in (
         ("train", "SBDDSegDataLayer", train_data),
         ("val", "VOCSegDataLayer", val_data),
@@ -103,9 +101,9 @@ def solve(folder: Path, data: Path) -> Callable[..., score.Scores]:
     return run
 
 
-def start(net: caffe.Net, weights: str | None) -> None:
-    if weights is not None:
-        net.copy_from(weights)
+def start(net: caffe.Net, *weights: str) -> None:
+    for file in weights:
+        net.copy_from(file)
     surgery.interp(net, ["upscore"])
 
 
@@ -229,7 +227,8 @@ def test_no_iterations_score_the_weights_to_start_from(
     trained = solve("--no-report", "--iterations", "20")
     weights = tmp_path / "trained.caffemodel"
     shutil.copy(folder / "snapshot/train_iter_20.caffemodel", weights)
-    scored = solve("--no-report", "--iterations", "0", "--weights", str(weights), "--out", str(tmp_path / "scored"))
+    out = str(tmp_path / "scored")
+    scored = solve("--no-report", "--iterations", "0", "--weights", str(weights), "--out", out, weights="not.there")
     assert scored.confusion.tolist() == trained.confusion.tolist()
 
 
@@ -302,7 +301,7 @@ def test_a_run_stopped_while_it_is_scored_goes_on_too(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(score, "seg_tests", interrupted)
+        patch.setattr(score, "score_heads", interrupted)
         with pytest.raises(SystemExit) as stopped:
             solve("--no-report")
     assert stopped.value.code == 130
@@ -314,7 +313,7 @@ def test_a_damaged_image_costs_no_iteration(
     solve: Callable[..., score.Scores], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = itertools.count()
-    read_image = layers.read_image
+    read_image = image_files.read_image
 
     def reads_ten(path: Path | str) -> Any:
         if next(calls) > 10:
@@ -322,7 +321,7 @@ def test_a_damaged_image_costs_no_iteration(
         return read_image(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(layers, "read_image", reads_ten)
+        patch.setattr(image_files, "read_image", reads_ten)
         with pytest.raises(SystemExit, match=r"(?s)Stopped at iteration \d+: .*is damaged.*--resume goes on"):
             solve("--no-report")
     (state,) = (folder / "snapshot").glob("*.solverstate")
@@ -391,7 +390,111 @@ def test_missing_weights_are_named_with_how_to_get_them(solve: Callable[..., sco
         solve(weights="../data/ilsvrc-nets/some.caffemodel", obtain="curl -o {path} http://some.host/some.caffemodel")
     assert f"curl -o {data / 'ilsvrc-nets/some.caffemodel'} http://some.host/some.caffemodel" in str(refused.value)
     with pytest.raises(SystemExit, match=r"no .*other\.caffemodel.*--weights FILE"):
-        solve("--weights", "other.caffemodel")
+        solve("--weights", "other.caffemodel", weights="../some.caffemodel")
+
+
+def test_all_that_is_missing_is_told_at_once(solve: Callable[..., score.Scores], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as refused:
+        solve("--data", str(tmp_path / "nowhere"), weights=("../data/a.caffemodel", "../data/b.caffemodel"))
+    told = str(refused.value)
+    for missing in ("a.caffemodel", "b.caffemodel", "sbdd/dataset/train.txt", "seg11valid.txt"):
+        assert str(tmp_path / "nowhere") in told
+        assert missing in told
+
+
+def test_as_many_weights_are_named_as_the_experiment_starts_from(solve: Callable[..., score.Scores]) -> None:
+    with pytest.raises(SystemExit, match=r"names 1 file, but this experiment starts from none: it is trained from"):
+        solve("--weights", "some.caffemodel")
+    with pytest.raises(SystemExit, match=r"names 1 file, but this experiment starts from 2 \(a.caffemodel, b"):
+        solve("--weights", "some.caffemodel", weights=("a.caffemodel", "b.caffemodel"))
+
+
+def test_weights_and_a_snapshot_are_not_both_gone_on_from(solve: Callable[..., score.Scores]) -> None:
+    with pytest.raises(SystemExit, match="give one of the two"):
+        solve("--resume", "--weights", "some.caffemodel", weights="a.caffemodel")
+    with pytest.raises(SystemExit, match="leave out --resume"):
+        solve("--resume", "--rehearse")
+
+
+def test_several_files_are_given_to_start_in_their_order(
+    solve: Callable[..., score.Scores], folder: Path, data: Path, tmp_path: Path
+) -> None:
+    for name in "ab":
+        (tmp_path / name).write_text("")
+    seen: list[tuple[str, ...]] = []
+    train.run(
+        str(folder / "solve.py"),
+        None,
+        start=lambda net, *files: seen.append(files),
+        weights=("../a", "../b"),
+        split="seg11valid",
+        score_every=0,
+        argv=["--data", str(data), "--iterations", "1", "--no-report"],
+    )
+    assert seen == [("../a", "../b")]
+
+
+def test_the_folder_may_be_another_than_the_script_s(folder: Path, data: Path, tmp_path: Path) -> None:
+    script = tmp_path / "elsewhere" / "solve.py"
+    script.parent.mkdir()
+    argv = ["--data", str(data), "--iterations", "1", "--no-report"]
+    settings: dict[str, Any] = {"start": start, "weights": None, "split": "seg11valid", "score_every": 0}
+    train.run(str(script), None, folder=folder, argv=argv, **settings)
+    assert (folder / "snapshot/train_iter_1.caffemodel").is_file()
+    assert list(script.parent.iterdir()) == []
+
+
+def test_the_classifier_itself_is_told_from_the_net_made_of_it() -> None:
+    def refuse(net: caffe.Net, *files: str) -> None:
+        raise ValueError("fc6: 4096 x 25088 is not 4096 x 512 x 7 x 7")
+
+    for name, base in (("voc-fcn-alexnet", "alexnet"), ("voc-fcn32s", "vgg16"), ("tiny-fcn", "vgg16")):
+        with pytest.raises(SystemExit, match=rf"python -m nets convolutionalize {base}"):
+            train._start(refuse, None, ["a.caffemodel"], name)
+
+
+def test_a_net_of_two_heads_is_scored_head_by_head(folder: Path, data: Path) -> None:
+    shapes.make(data / "shapes", shapes.Parameters(train=4, val=3, size=SIZE), "siftflow", processes=1)
+    for file, split in (("train", "trainval"), ("val", "test")):
+        net = NET.format(
+            layer="SIFTFlowSegDataLayer",
+            settings={"siftflow_dir": "../data/shapes/sift-flow", "split": split, "seed": 1337},
+            normalize="true",
+        )
+        reads, scored = net[: net.index("layer {", 9)], net[net.index("layer {", 9) :]
+        for head, loss in (("sem", "loss"), ("geo", "loss_geo")):
+            one = scored.replace('"label"', f'"{head}"').replace('"loss"', f'"{loss}"')
+            for blob in ("score", "score_fr", "upscore"):
+                one = one.replace(f'"{blob}"', f'"{blob}_{head}"')
+            reads += one.replace("num_output: 6", f"num_output: {33 if head == 'sem' else 3}")
+        (folder / f"{file}.prototxt").write_text(reads.replace('top: "label"', 'top: "sem" top: "geo"'))
+
+    def begin(net: caffe.Net) -> None:
+        surgery.interp(net, ["upscore_sem", "upscore_geo"])
+
+    settings: dict[str, Any] = {"start": begin, "weights": None, "split": "test", "score_every": 0}
+    argv = ["--data", str(data), "--iterations"]
+    scores = train.run(str(folder / "solve.py"), None, argv=[*argv, "4"], **settings)
+    out = folder / "snapshot"
+    stored = {path.name: json.loads(path.read_text()) for path in (out / "results").iterdir()}
+    assert sorted(stored) == ["test_geo_iter_4.json", "test_sem_iter_4.json"]
+    sem, geo = stored["test_sem_iter_4.json"], stored["test_geo_iter_4.json"]
+    assert (sem["head"], geo["head"]) == ("score_sem", "score_geo")
+    assert sem["confusion"] == scores.confusion.tolist()
+    assert (len(sem["classes"]), len(geo["classes"])) == (33, 3)
+    # Each has the loss of its own.
+    assert sem["loss"] == pytest.approx(np.log(33), abs=0.5)
+    assert geo["loss"] == pytest.approx(np.log(3), abs=0.3)
+    for head in ("sem", "geo"):
+        assert len(list((out / "predictions" / head).glob("*.png"))) == 3
+        assert len(list((out / "panels" / head).glob("*.truth.png"))) == 3
+    page = (out / "report.html").read_text()
+    assert page.index("Head: sem") < page.index("Head: geo")
+    # A run that goes on drops what both heads will be scored for again.
+    train.run(str(folder / "solve.py"), None, argv=[*argv, "6", "--resume", "--no-report"], **settings)
+    state = str(out / "train_iter_4.solverstate")
+    train.run(str(folder / "solve.py"), None, argv=[*argv, "5", "--resume", state, "--no-report"], **settings)
+    assert sorted(path.stem[-6:] for path in (out / "results").iterdir()) == ["iter_4", "iter_4", "iter_5", "iter_5"]
 
 
 def test_weights_that_are_damaged_are_named(solve: Callable[..., score.Scores], tmp_path: Path) -> None:
@@ -399,7 +502,7 @@ def test_weights_that_are_damaged_are_named(solve: Callable[..., score.Scores], 
     damaged.write_bytes(b"<html>Not found</html>")
 
     with pytest.raises(SystemExit, match=r"cannot start from .*damaged\.caffemodel: .*web page"):
-        solve("--weights", str(damaged))
+        solve("--weights", str(damaged), weights="another.caffemodel")
 
 
 def test_missing_data_is_named_with_how_to_get_it(solve: Callable[..., score.Scores], tmp_path: Path) -> None:
@@ -467,11 +570,23 @@ def test_a_file_that_is_cut_off_is_known_by_its_lengths(tmp_path: Path, content:
     assert snapshots._is_whole(path) is whole
 
 
+def test_without_a_terminal_scoring_says_now_and_then_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen = progress.Screen(tmp_path / "caffe.log")
+    with screen.images(2) as advance:
+        advance("an id")
+        assert capsys.readouterr().out == ""
+        monkeypatch.setattr(progress, "PLAIN_INTERVAL", 0)
+        advance("another")
+    assert capsys.readouterr().out == "scored 2 of 2 images\n"
+
+
 def test_on_a_terminal_caffe_s_information_goes_to_its_file_and_warnings_to_the_screen(tmp_path: Path) -> None:
     pytest.importorskip("tqdm")
     program = f"""
 import pathlib, sys
-from progress import Screen
+from training.progress import Screen
 screen = Screen(pathlib.Path({str(tmp_path / "caffe.log")!r}))
 print("I1121 02:03:04.567890 1 solver.cpp:45] Initializing solver:\\nbase_lr: 1", file=sys.stderr)
 screen.begin(40, 0)
@@ -481,6 +596,10 @@ for done in range(1, 41):
         print("W1121 02:03:04.567890 1 net.cpp:1] Beware\\nof the second line", file=sys.stderr)
         screen.progress(done, "half way")
     screen.iteration(done)
+screen.pause()
+with screen.images(2) as advance:
+    advance("an id")
+    advance("another")
 screen.close()
 print("back", file=sys.stderr)
 """
@@ -490,6 +609,7 @@ print("back", file=sys.stderr)
     shown = os.read(master, 1 << 16).decode()
     os.close(master)
     assert "half way" in shown
+    assert re.search(r"0/2 .*image", shown)
     assert "Beware" in shown
     assert "of the second line" in shown
     assert "Iteration" not in shown
@@ -502,58 +622,45 @@ print("back", file=sys.stderr)
 # The experiments
 
 
-SCRIPTS = sorted(path.relative_to(ROOT) for path in [*ROOT.glob("*/solve.py"), *ROOT.glob("*/*/solve.py")])
-
-
 @pytest.fixture
-def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What a solve.py calls train.run with."""
+def called(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
+    """Return what the solve.py of an experiment calls train.run with."""
     arguments: dict[str, Any] = {}
+
+    def call(name: str) -> dict[str, Any]:
+        arguments.clear()
+        runpy.run_path(str(ROOT / name / "solve.py"), run_name="__main__")
+        return dict(arguments)
+
     monkeypatch.setattr(train, "run", lambda script, manual, **settings: arguments.update(settings, manual=manual))
-    return arguments
+    return call
 
 
-def test_every_experiment_has_a_solve_py() -> None:
-    assert {str(script.parent) for script in SCRIPTS} == set(nets.experiments.EXPERIMENTS)
+def read_solver(name: str) -> Any:
+    return text_format.Parse((ROOT / name / "solver.prototxt").read_text(), caffe_pb2.SolverParameter())
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=str)
-def test_a_solve_py_fits_its_solver_and_its_nets(script: Path, called: dict[str, Any]) -> None:
-    runpy.run_path(str(ROOT / script), run_name="__main__")
-    folder = ROOT / script.parent
-    assert f"cd {script.parent} && python solve.py" in called["manual"]
-    settings = text_format.Parse((folder / "solver.prototxt").read_text(), caffe_pb2.SolverParameter())
-    assert called["score_every"] % settings.snapshot == 0
-    assert f"{settings.max_iter:,} iterations" in called["manual"]
-    assert called["split"] == experiment.data_settings(folder / "val.prototxt")["split"]
-    before = re.match(r"\.\./(.+)/snapshot/train_iter_(\d+)\.caffemodel", called["weights"] or "")
-    if before:
-        earlier = (folder / ".." / before[1] / "solver.prototxt").read_text()
-        assert text_format.Parse(earlier, caffe_pb2.SolverParameter()).max_iter == int(before[2])
-
-
-def test_vgg16_is_convolutionalised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fcn = tmp_path / "fcn.prototxt"
-    fcn.write_text(str(nets.shapes.fcn("deploy", heads.fcn32s)))  # A sixteenth of VGG16's widths.
-    monkeypatch.setattr(vgg16, "WIDTHS", tuple(width // 16 for width in vgg16.WIDTHS))
-    monkeypatch.setattr(vgg16, "FC_WIDTH", vgg16.FC_WIDTH // 16)
-    weights = tmp_path / "classifier.caffemodel"
-    net = caffe.Net(str(fcn), caffe.TEST)
-    rng = np.random.default_rng(0)
-    for blobs in net.params.values():
-        for blob in blobs:
-            blob.data[...] = rng.standard_normal(blob.data.shape)
-    wanted = {name: blobs[0].data.copy() for name, blobs in net.params.items()}
-    # As a classifier has them.
-    net.params["fc6"][0].reshape(256, 32 * 7 * 7)
-    net.params["fc7"][0].reshape(256, 256)
-    net.save(str(weights))
-
-    other = caffe.Net(str(fcn), caffe.TEST)
-    report = surgery.transplant(other, train.vgg16_classifier(str(weights)))
-    assert set(report.coerced) == {"fc6[0]", "fc7[0]"}
-    for name in ("conv1_1", "conv5_3", "fc6", "fc7"):
-        assert np.array_equal(other.params[name][0].data, wanted[name])
+@pytest.mark.parametrize("name", nets.experiments.EXPERIMENTS)
+def test_a_solve_py_fits_its_solver_and_its_nets(name: str, called: Callable[[str], dict[str, Any]]) -> None:
+    said = called(name)
+    assert f"cd {name} && python solve.py" in said["manual"]
+    solver = read_solver(name)
+    assert said["score_every"] % solver.snapshot == 0
+    assert f"{said.get('iterations') or solver.max_iter:,} iterations" in said["manual"]
+    evaluation = experiment.evaluation_prototxt(ROOT / name)
+    assert said["split"] == experiment.data_settings(evaluation)["split"]
+    assert {ROOT / name / solver.test_net[0], ROOT / name / solver.train_net} < set((ROOT / name).iterdir())
+    assert ROOT / name / solver.test_net[0] == evaluation
+    files = [said["weights"]] if isinstance(said["weights"], str) else said["weights"] or ()
+    origins = nets.experiments.lookup(name).starts_from
+    assert len(files) == len(origins)
+    for file, origin in zip(files, origins, strict=True):
+        before = re.fullmatch(r"(.+)/snapshot/train_iter_(\d+)\.caffemodel", file)
+        if before:
+            assert (ROOT / name / before[1]).resolve() == ROOT / origin
+            assert int(before[2]) == (called(origin).get("iterations") or read_solver(origin).max_iter)
+        else:
+            assert origin in ("vgg16", "alexnet", "googlenet")
 
 
 # The demo

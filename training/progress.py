@@ -391,6 +391,24 @@ class Screen:
             self._spoken = time.monotonic()
             print(f"iteration {done} of {self._total}: {text}", flush=True)
 
+    @contextmanager
+    def images(self, total: int) -> Iterator[Callable[[str], object]]:
+        """Show the progress of scoring `total` images, below the training's; gives what to call with each one's id."""
+        if self._terminal is not None:
+            with self._tqdm(total=total, unit="image", file=self._terminal, position=0, leave=False) as bar:
+                yield lambda _: bar.update()
+            return
+        done, spoken = 0, time.monotonic()
+
+        def advance(image_id: str) -> None:
+            nonlocal done, spoken
+            done += 1
+            if time.monotonic() - spoken >= PLAIN_INTERVAL:
+                spoken = time.monotonic()
+                print(f"scored {done} of {total} images", flush=True)
+
+        yield advance
+
     def say(self, text: str) -> None:
         """Print a line of its own."""
         if self._bar is not None:
@@ -434,6 +452,18 @@ class Screen:
                 self._quiet = severity[1] == "I"
             if not self._quiet:
                 self.say(line)
+
+
+@contextmanager
+def image_bar(total: int) -> Iterator[Callable[[str], object] | None]:
+    """Give what to call with each image's id: a progress bar on stderr where tqdm is installed, else nothing."""
+    try:
+        from tqdm import tqdm  # noqa: PLC0415  used where it is installed
+    except ImportError:
+        yield None
+        return
+    with tqdm(total=total, unit="image") as bar:
+        yield lambda _: bar.update()
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,65 @@
+"""FCN_RESULTS: all that training and scoring write goes to one folder, and what was trained is found there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import experiment
+from datasets import shapes
+from published import reproduce
+from scoring import results
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_without_it_everything_lies_as_in_the_reference(monkeypatch):
+    monkeypatch.delenv("FCN_RESULTS", raising=False)
+    assert experiment.results_folder() == ROOT / "results"
+    assert experiment.run_folder("voc-fcn8s") == ROOT / "voc-fcn8s" / "snapshot"
+    weights = ROOT / "voc-fcn16s" / ".." / "voc-fcn32s" / "snapshot" / "train_iter_9.caffemodel"
+    assert experiment.found_snapshot(weights) == weights
+
+
+def test_it_holds_results_snapshots_and_rehearsals(monkeypatch, tmp_path):
+    monkeypatch.setenv("FCN_RESULTS", str(tmp_path))
+    assert experiment.results_folder() == tmp_path
+    assert experiment.run_folder("nyud-fcn/hha-32s") == tmp_path / "nyud-fcn" / "hha-32s" / "snapshot"
+    assert experiment.run_folder("voc-fcn8s", kind="rehearsal") == tmp_path / "voc-fcn8s" / "rehearsal"
+    weights = ROOT / "voc-fcn16s" / ".." / "voc-fcn32s" / "snapshot" / "train_iter_9.caffemodel"
+    assert experiment.found_snapshot(weights) == tmp_path / "voc-fcn32s" / "snapshot" / "train_iter_9.caffemodel"
+    # What is no snapshot, or in no experiment, stays where it is.
+    for other in (ROOT / "data" / "ilsvrc-nets" / "vgg16-fcn.caffemodel", tmp_path / "snapshot" / "x.caffemodel"):
+        assert experiment.found_snapshot(other) == other
+    assert reproduce._final_weights("voc-fcn32s", reproduce.Options()).is_relative_to(tmp_path)
+
+
+def test_the_weights_found_there_are_the_furthest(monkeypatch, tmp_path):
+    monkeypatch.setenv("FCN_RESULTS", str(tmp_path))
+    run = tmp_path / "voc-fcn8s" / "snapshot"
+    run.mkdir(parents=True)
+    for iteration in (900, 4000):
+        (run / f"train_iter_{iteration}.caffemodel").touch()
+    assert experiment.find_weights(ROOT / "voc-fcn8s", None) == run / "train_iter_4000.caffemodel"
+    with pytest.raises(FileNotFoundError, match=str(tmp_path / "voc-fcn16s" / "snapshot")):
+        experiment.find_weights(ROOT / "voc-fcn16s", None)
+
+
+def test_the_version_can_be_told(monkeypatch):
+    monkeypatch.setenv("FCN_VERSION", "1.2.3-4-gabcdef")
+    assert results.code_version() == "1.2.3-4-gabcdef"
+
+
+def test_a_run_goes_there(tmp_path):
+    shapes.make(tmp_path / "data" / "shapes", shapes.Parameters(train=2, val=1, size=48), processes=1)
+    environment = {**os.environ, "FCN_RESULTS": str(tmp_path / "results"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "solve.py", "--rehearse", "2", "--no-report", "--data", str(tmp_path / "data")]
+    ran = subprocess.run(command, cwd=ROOT / "voc-fcn32s", env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    run = tmp_path / "results" / "voc-fcn32s" / "rehearsal"
+    assert json.loads((run / "results" / "seg11valid_iter_2.json").read_text())["rehearsal"] is True
