@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test coverage lint nets clean
+.PHONY: setup demo reproduce test coverage lint nets image image-test clean
 
 setup: $(VENV)/.installed
 
@@ -15,6 +15,13 @@ $(VENV)/.installed: pyproject.toml
 
 demo: setup
 	cd shapes-fcn && ../$(BIN)/python demo.py
+
+# Everything that a table of the papers takes, or a row: `make reproduce TABLE=pami3/8s GPU=0 DATA=/big/disk`. Stopped,
+# the same command goes on. `python paper.py reproduce pami3 --dry-run` prints the steps.
+reproduce: setup
+	@test -n "$(TABLE)" || { echo "Which table? make reproduce TABLE=pami3; python paper.py lists them."; exit 2; }
+	$(BIN)/python paper.py reproduce $(TABLE) $(if $(GPU),--gpu $(GPU)) $(if $(DATA),--data "$(DATA)")
+	$(BIN)/python paper.py --write
 
 test: setup lint
 	$(BIN)/python -m pytest
@@ -31,6 +38,14 @@ lint: setup
 # Write every experiment's prototxts again; a test holds the committed ones equal to this.
 nets: setup
 	$(BIN)/python -m nets
+
+# The container image. `make image BUILD_FLAGS="--build-arg BASE=python:3.12-slim"` is one without CUDA.
+image:
+	docker build --tag fcn --build-arg VERSION="$$(git describe --always --abbrev=12 --dirty=+changes)" $(BUILD_FLAGS) .
+
+# Builds it and runs the tests inside, with Docker, or without its engine with buildah and debootstrap.
+image-test:
+	docker/image-test.sh
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info src/*.egg-info

@@ -1,0 +1,291 @@
+"""published/: every row of the papers is there with its numbers, an experiment, and commands that parse."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+import analyze
+import datasets.__main__
+import datasets.fetch
+import nets.__main__
+import nets.convolutionalize
+import published
+import score
+import train
+from nets.experiments import EXPERIMENTS, lookup
+from published import reproduce
+from published.reproduce import Options
+
+ROOT = Path(__file__).resolve().parent.parent
+KEYS = ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu", "geometric_accuracy")
+
+ALL_ROWS = [(table, row) for table in published.TABLES.values() for row in table.rows]
+OURS = [pytest.param(table, row, id=f"{table.name}/{row.name}") for table, row in ALL_ROWS if not row.quoted]
+
+
+def row_of(name: str) -> published.Row:
+    return published.find(name)[0][1]
+
+
+# What is published: from the papers, not from the module
+
+ROWS = {
+    "cvpr1": 3,
+    "cvpr2": 4,
+    "cvpr3": 3,
+    "cvpr4": 6,
+    "cvpr5": 8,
+    "cvpr-context": 13,
+    "cvpr-upper-bounds": 6,
+    "pami1": 3,
+    "pami2": 3,
+    "pami3": 8,
+    "pami4": 3,
+    "pami5": 5,
+    "pami6": 8,
+    "pami7": 5,
+    "pami8": 6,
+}
+
+# Pixel accuracy, mean accuracy, mean IU, f.w. IU, and geometric accuracy.
+PUBLISHED = {
+    "cvpr2/32s-fixed": (83.0, 59.7, 45.4, 72.0),
+    "cvpr2/32s": (89.1, 73.3, 59.4, 81.4),
+    "cvpr2/16s": (90.0, 75.7, 62.4, 83.0),
+    "cvpr2/8s": (90.3, 75.9, 62.7, 83.2),
+    "cvpr4/gupta": (60.3, None, 28.6, 47.0),
+    "cvpr4/32s-rgb": (60.0, 42.2, 29.2, 43.9),
+    "cvpr4/32s-rgbd": (61.5, 42.4, 30.5, 45.5),
+    "cvpr4/32s-hha": (57.1, 35.2, 24.2, 40.4),
+    "cvpr4/32s-rgb-hha": (64.3, 44.9, 32.8, 48.0),
+    "cvpr4/16s-rgb-hha": (65.4, 46.1, 34.0, 49.5),
+    "cvpr5/liu": (76.7, None, None, None),
+    "cvpr5/tighe": (None, None, None, None, 90.8),
+    "cvpr5/tighe-svm": (75.6, 41.1, None, None),
+    "cvpr5/tighe-mrf": (78.6, 39.2, None, None),
+    "cvpr5/farabet-balanced": (72.3, 50.8, None, None),
+    "cvpr5/farabet-natural": (78.5, 29.6, None, None),
+    "cvpr5/pinheiro": (77.7, 29.8, None, None),
+    "cvpr5/16s": (85.2, 51.7, 39.5, 76.1, 94.3),
+    "cvpr-context/o2p": (None, None, 18.1, None),
+    "cvpr-context/cfm": (None, None, 31.5, None),
+    "cvpr-context/32s": (63.8, 42.7, 31.8, 48.3),
+    "cvpr-context/16s": (65.7, 46.2, 34.8, 50.7),
+    "cvpr-context/8s": (65.9, 46.5, 35.1, 51.0),
+    "cvpr-context/32s-later": (65.4, 47.2, 35.1, 50.3),
+    "cvpr-context/16s-later": (66.8, 49.6, 37.6, 52.3),
+    "cvpr-context/8s-later": (67.0, 50.7, 37.8, 52.5),
+    "cvpr-context/o2p-33": (None, None, 29.2, None),
+    "cvpr-context/cfm-33": (None, None, 46.1, None),
+    "cvpr-context/32s-33": (69.8, 65.1, 50.4, 54.9),
+    "cvpr-context/16s-33": (71.8, 68.0, 53.4, 57.5),
+    "cvpr-context/8s-33": (71.8, 67.6, 53.5, 57.7),
+    "pami2/accum": (86.0, 66.5, 51.9, 76.5),
+    "pami2/online": (89.3, 76.2, 60.7, 81.8),
+    "pami2/heavy": (90.5, 76.5, 63.6, 83.5),
+    "pami3/32s": (90.5, 76.5, 63.6, 83.5),
+    "pami3/16s": (91.0, 78.1, 65.0, 84.3),
+    "pami3/8s-atonce": (91.1, 78.5, 65.4, 84.4),
+    "pami3/8s": (91.2, 77.6, 65.5, 84.5),
+    "pami3/32s-fixed": (82.9, 64.6, 46.6, 72.3),
+    "pami3/pool5": (87.4, 60.5, 50.0, 78.5),
+    "pami3/pool4": (78.7, 31.7, 22.4, 67.0),
+    "pami3/pool3": (70.9, 13.7, 9.2, 57.6),
+    "pami5/gupta": (60.3, None, 28.6, 47.0),
+    "pami5/32s-rgb": (61.8, 44.7, 31.6, 46.0),
+    "pami5/32s-rgbd": (62.1, 44.8, 31.7, 46.3),
+    "pami5/32s-hha": (58.3, 35.7, 25.2, 41.7),
+    "pami5/32s-rgb-hha": (65.3, 44.0, 33.3, 48.6),
+    "pami6/farabet-natural": (72.3, 50.8, None, None),
+    "pami6/farabet-balanced": (78.5, 29.6, None, None),
+    "pami6/8s": (85.9, 53.9, 41.2, 77.2, 94.6),
+    "pami7/o2p": (None, None, 18.1, None),
+    "pami7/cfm": (None, None, 34.4, None),
+    "pami7/32s": (65.5, 49.1, 36.7, 50.9),
+    "pami7/16s": (66.9, 51.3, 38.4, 52.3),
+    "pami7/8s": (67.5, 52.3, 39.1, 53.0),
+    "pami8/reference": (None, None, 84.8, None),
+    "pami8/reference-fg": (None, None, 81.0, None),
+    "pami8/reference-bg": (None, None, 19.8, None),
+    "pami8/fg-only": (None, None, 76.1, None),
+    "pami8/bg-only": (None, None, 37.8, None),
+    "pami8/shape": (None, None, 29.1, None),
+    "released/32s": (90.4810, 76.4824, 63.6261, 83.4580),
+    "released/16s": (90.9971, 78.0710, 65.0050, 84.2614),
+    "released/8s": (91.2212, 77.6146, 65.5126, 84.5445),
+    "released/8s-atonce": (91.1288, 78.4979, 65.3998, 84.4326),
+}
+
+# Other numbers.
+OTHERS = {
+    "cvpr1/alexnet": {"mean_iu": 39.8, "forward_ms": 50, "layers": 8, "parameters": 57, "receptive_field": 355},
+    "cvpr1/vgg16": {"mean_iu": 56.0, "forward_ms": 210, "layers": 16, "parameters": 134, "receptive_field": 404},
+    "cvpr1/googlenet": {"mean_iu": 42.5, "forward_ms": 59, "layers": 22, "parameters": 6, "receptive_field": 907},
+    "pami1/alexnet": {"mean_iu": 39.8, "forward_ms": 16, "stride": 32},
+    "pami1/vgg16": {"mean_iu": 56.0, "forward_ms": 100, "stride": 32},
+    "pami1/googlenet": {"mean_iu": 42.5, "forward_ms": 20, "stride": 32},
+    "cvpr3/rcnn": {"mean_iu_2011": 47.9},
+    "cvpr3/sds": {"mean_iu_2011": 52.6, "mean_iu_2012": 51.6},
+    "cvpr3/8s": {"mean_iu_2011": 62.7, "mean_iu_2012": 62.2, "inference_ms": 175},
+    "pami4/8s": {"mean_iu_2011": 67.5, "mean_iu_2012": 67.2, "inference_ms": 100},
+    "cvpr-upper-bounds/128": {"mean_iu": 50.9},
+    "cvpr-upper-bounds/32": {"mean_iu": 86.1},
+    "cvpr-upper-bounds/4": {"mean_iu": 98.5},
+    "pami-text/voc-train": {"mean_iu": 57.7},
+    "pami-text/alexnet": {"mean_iu": 48.0},
+    "pami-text/null-background": {"gain": -1.0},
+    "pami-text/null-background-sigmoid": {"gain": -1.0},
+    "pami-text/fixed-share": {"share": 73},
+    "cvpr-text/extra-data": {"gain": 3.4},
+    "cvpr-text/fixed-share": {"share": 70},
+    "fig5/full": {"300": 0.68, "1000": 0.46, "1700": 0.41},
+    "fig5/half": {"300": 0.73, "750": 0.49, "1700": 0.42},
+    "fig5/quarter": {"300": 0.67, "1500": 0.40, "1700": 0.41},
+    "fig5-images/full": {"5000": 0.81, "33000": 0.40},
+    "fig5-images/half": {"10000": 0.86, "15000": 0.59, "33000": 0.49},
+    "fig5-images/quarter": {"20000": 0.81, "25000": 0.64, "33000": 0.57},
+    "momentum/online": {"momentum": 0.99},
+    "times/classify-batch": {"time": 1.2},
+    "times/classify-one": {"time": 5.4},
+    "times/fcn": {"time": 22},
+    "times/classify-backward": {"time": 2.4},
+    "times/fcn-backward": {"time": 37},
+    "retrained/chainer-32s": {"mean_iu": 63.8180},
+    "retrained/chainer-8s-again": {"mean_iu": 65.8444},
+    "retrained/pytorch-8s-atonce": {"mean_iu": 64.74},
+    "hours/cvpr-32s": {"time": 72},
+    "hours/pami-8s": {"time": 36},
+    "hours/pami-8s-atonce": {"time": 18},
+}
+
+
+def test_every_table_has_its_rows():
+    assert {name: len(published.TABLES[name].rows) for name in ROWS} == ROWS
+    ablations = {row.name for row in published.TABLES["pami-text"].rows}
+    assert ablations >= {
+        *("voc-train", "alexnet", "null-background", "sigmoid", "no-dropout", "augmentation", "max-fusion"),
+        *("class-balancing", "random-init", "learned-interpolation", "lr-drop", "from-scratch", "dilated"),
+    }
+    assert all(len({row.name for row in table.rows}) == len(table.rows) for table in published.TABLES.values())
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_metrics_are_the_papers(name):
+    expected = {key: value for key, value in zip(KEYS, PUBLISHED[name], strict=False) if value is not None}
+    assert row_of(name).published == expected
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_other_numbers_are_the_papers(name):
+    stated = row_of(name).published
+    assert {key: stated.get(key) for key in OTHERS[name]} == OTHERS[name]
+
+
+def test_a_curve_begins_where_the_figure_draws_it():
+    assert "5000" not in row_of("fig5-images/half").published
+    assert "15000" not in row_of("fig5-images/quarter").published
+
+
+def test_every_published_number_has_a_column():
+    for table, row in ALL_ROWS:
+        assert set(row.published) <= {column.key for column in table.columns}, f"{table.name}/{row.name}"
+
+
+def test_other_methods_are_quoted_and_nothing_else_of_the_tables_is():
+    others = {"rcnn", "sds", "gupta", "liu", "tighe", "tighe-svm", "tighe-mrf", "pinheiro", "o2p", "cfm"}
+    others |= {"farabet-balanced", "farabet-natural", "o2p-33", "cfm-33"}
+    assert {row.name for name in ROWS for row in published.TABLES[name].rows if row.quoted} == others
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("pami6/farabet-natural", "other way round"),
+        ("pami4/8s", "CVPR paper's 175 ms"),
+        ("pami2/accum", "learning rate"),
+        ("pami2/online", "learning rate"),
+        ("cvpr-text/extra-data", "two sets"),
+        ("pami-text/alexnet", "1e-4"),
+        ("cvpr4/32s-rgb-hha", "sums"),
+        ("cvpr5/16s", "cow, desert and moon"),
+        ("cvpr1/googlenet", "907"),
+    ],
+)
+def test_what_the_papers_leave_open_is_noted_beside_the_row(name, words):
+    assert words in row_of(name).note
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [("pami8", "neither the split nor the protocol"), ("cvpr-upper-bounds", "do not say how"), ("pami7", "background")],
+)
+def test_what_the_papers_leave_open_is_noted_beside_the_table(name, words):
+    assert words in published.TABLES[name].note
+
+
+# Every row has an experiment, and a command that runs
+
+
+@pytest.mark.parametrize("table, row", OURS)
+def test_a_row_has_an_experiment_and_its_commands_parse(table, row, monkeypatch):
+    if row.experiment:
+        lookup(row.experiment)
+        assert reproduce.iterations(row.experiment) > 0
+    commands = reproduce.commands(table, row)
+    assert commands
+    steps = reproduce.plan([(table, row)], Options(gpu=0, data=Path("/nowhere")))
+    assert steps
+    for command in [*commands, *(step.command for step in steps)]:
+        check_command(command, monkeypatch)
+
+
+def check_command(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold that the program of a command exists and takes its arguments, without running it."""
+    folder = ROOT
+    if command.startswith("("):
+        there, command = command.strip("()").split(" && ")
+        folder = ROOT / there.removeprefix("cd ")
+    python, *words = shlex.split(command)
+    assert python == "python"
+    if words[0] == "-m":
+        module, *arguments = words[1:]
+        {"datasets": check_fetch, "nets": check_convolutionalize}[module](arguments, monkeypatch)
+        return
+    program, *arguments = words
+    assert (folder / program).is_file(), f"{folder / program} is missing"
+    if program == "score.py":
+        monkeypatch.setattr(score, "_run", lambda options: None)
+        assert score.main(arguments) == 0
+    elif program == "analyze.py":
+        for name in ("_nets", "_time", "_upper_bounds", "momentum_table"):
+            monkeypatch.setattr(analyze, name, lambda *options: None)
+        assert analyze.main(arguments) == 0
+    else:
+        assert program == "solve.py"
+        if folder.relative_to(ROOT).as_posix() not in EXPERIMENTS:
+            variant = arguments.pop(0)
+            assert lookup(f"{folder.name}/{variant}").of
+        train._parse("", arguments)
+
+
+def check_fetch(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[str] = []
+    monkeypatch.setattr(datasets.fetch, "run", lambda options: fetched.extend(options.names) or "")
+    assert datasets.__main__.main(arguments) == 0
+    assert fetched and set(fetched) <= set(reproduce.CATALOGUE)
+
+
+def check_convolutionalize(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    called = []
+    monkeypatch.setattr(nets.convolutionalize, "convolutionalize", lambda *given: called.append(given) or Path("out"))
+    assert nets.__main__.main(arguments) == 0
+    assert len(called) == 1
+
+
+def test_the_iterations_are_those_that_the_reference_trains_for():
+    expected = {"voc-fcn32s": 100_000, "nyud-fcn/color-32s": 100_000, "pascalcontext-fcn/8s": 400_000}
+    assert {name: reproduce.iterations(name) for name in expected} == expected
+    assert reproduce.iterations("voc-fcn-ablations/accum") == 5000
