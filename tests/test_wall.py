@@ -30,7 +30,7 @@ PYCAFFE = {
 
 # What the root may import beside Python itself and its own modules: at once, and where it is used.
 AT_ONCE = {"caffe", "google", "numpy", "PIL", "scipy"}
-WHERE_USED = {"jinja2", "matplotlib", "tensorboard", "tqdm"}
+WHERE_USED = {"jinja2", "matplotlib", "requests", "tensorboard", "tqdm"}
 EXAMPLES = {"h5py"}  # what an example may import besides
 
 SEGMENTATION = {"fcn", "pascal", "sbd", "sbdd", "segmentation", "voc"}
