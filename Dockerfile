@@ -26,9 +26,10 @@ ENV PATH=/opt/venv/bin:$PATH \
     PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1
 
-# The user's number is that of the first user on most hosts, so that what is written to a mounted folder is theirs.
+# The user's number is that of the first user on most hosts, so that what is written to a mounted folder is theirs. A base
+# may have that user already. --no-log-init: with a large number, a log by numbers would fill the image.
 ARG UID=1000
-RUN { getent passwd "${UID}" || useradd --uid "${UID}" --create-home fcn; } \
+RUN { getent passwd "${UID}" || useradd --no-log-init --uid "${UID}" --create-home fcn; } \
     && python3 -m venv /opt/venv \
     && mkdir -p /fcn/data /fcn/results \
     && chown -R "${UID}" /fcn /opt/venv

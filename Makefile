@@ -39,9 +39,11 @@ lint: setup
 nets: setup
 	$(BIN)/python -m nets
 
-# The container image. `make image BUILD_FLAGS="--build-arg BASE=python:3.12-slim"` is one without CUDA.
+# The container image. BUILD_FLAGS="--build-arg UID=$(id -u)" makes what it writes yours, and
+# BUILD_FLAGS="--build-arg BASE=python:3.12-slim" is one without CUDA.
 image:
-	docker build --tag fcn --build-arg VERSION="$$(git describe --always --abbrev=12 --dirty=+changes)" $(BUILD_FLAGS) .
+	docker build --tag fcn --build-arg VERSION="$$(git describe --always --abbrev=12 --dirty=+changes 2>/dev/null || echo unknown)" \
+		$(BUILD_FLAGS) .
 
 # Builds it and runs the tests inside, with Docker, or without its engine with buildah and debootstrap.
 image-test:

@@ -34,7 +34,7 @@ from PIL import Image
 import caffe
 import vis
 from caffe.proto import caffe_pb2
-from experiment import ROOT, use_device
+from experiment import data_folder, results_folder, use_device
 from nets.experiments import EXPERIMENTS, lookup
 from nets.structure import structure
 from reading.image_files import read_ids, read_index_image
@@ -283,7 +283,9 @@ def momentum_table(momentum: float, batch: int) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit status: 0, 1 with the reason on stderr, or 130 if interrupted."""
-    parser = argparse.ArgumentParser(prog="analyze.py", description="The papers' analyses that need no training.")
+    parser = argparse.ArgumentParser(
+        prog="analyze.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(metavar="ANALYSIS", required=True)
 
     nets = commands.add_parser("nets", help="receptive field, stride, layers, parameters and multiply-adds")
@@ -300,7 +302,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     bounds = commands.add_parser("upper-bounds", help="the best mean IU at each output stride, of VOC's ground truth")
     bounds.add_argument("--split", default="seg11valid", help="the list of images (default: seg11valid)")
-    bounds.add_argument("--data", metavar="DIR", help="the folder of datasets (default: $FCN_DATA, or data/)")
+    bounds.add_argument("--data", metavar="DIR", help="the folder of data (default: $FCN_DATA, or data/)")
     bounds.add_argument("--out", metavar="DIR", help="where the result goes (default: results/upper-bounds)")
     bounds.set_defaults(run=_upper_bounds)
 
@@ -340,14 +342,14 @@ def _time(options: argparse.Namespace) -> None:
 
 
 def _upper_bounds(options: argparse.Namespace) -> None:
-    voc = Path(options.data or os.environ.get("FCN_DATA") or ROOT / "data") / "pascal" / "VOC2011"
+    voc = (Path(options.data) if options.data else data_folder()) / "pascal" / "VOC2011"
     split = voc / "ImageSets" / "Segmentation" / f"{options.split}.txt"
     if not split.is_file():
         raise FileNotFoundError(
             f"There is no list {split}: `python -m datasets fetch voc2011 sbd` gets it, or --data names another folder."
         )
     ids = read_ids(split)
-    out = Path(options.out) if options.out else ROOT / "results" / "upper-bounds"
+    out = Path(options.out) if options.out else results_folder() / "upper-bounds"
     names = [*vis.CLASSES["voc"], "void"]
     found = {kind: upper_bounds(voc_labels(voc, ids), len(names) - 1, interpolation=kind) for kind in INTERPOLATIONS}
     path = out / f"{options.split}.json"

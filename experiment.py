@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import json
 import os
 import re
 import tempfile
@@ -55,13 +56,27 @@ def _repository_name(folder: Path) -> str:
 
 
 def experiment_name(experiment: Path) -> str:
-    """Return an experiment's folder as the repository knows it: voc-fcn8s, shapes-fcn/8s."""
-    return experiment.relative_to(ROOT).as_posix() if experiment.is_relative_to(ROOT) else experiment.name
+    """Return an experiment's folder as the repository, or the rehearsal that it is in, knows it: shapes-fcn/8s."""
+    within = rehearsal_of(experiment) or ROOT
+    return experiment.relative_to(within).as_posix() if experiment.is_relative_to(within) else experiment.name
 
 
 def rehearsal_of(experiment: Path) -> Path | None:
     """Return the rehearsal's folder where an experiment's is one that a rehearsal wrote (thin nets), else None."""
     return next((folder for folder in experiment.parents if (folder / REHEARSAL).is_file()), None)
+
+
+def settle_folders(data: str | os.PathLike[str] | None = None) -> None:
+    """Have FCN_DATA and FCN_RESULTS mean the same wherever the program goes: relative ones begin where it is now.
+
+    data: what --data gave, which goes before FCN_DATA.
+    """
+    for name, folder in (
+        ("FCN_DATA", data or os.environ.get("FCN_DATA")),
+        ("FCN_RESULTS", os.environ.get("FCN_RESULTS")),
+    ):
+        if folder:
+            os.environ[name] = os.path.abspath(folder)
 
 
 def data_folder() -> Path:
@@ -100,7 +115,11 @@ def find_weights(experiment: Path, weights: str | None) -> Path:
         if not os.path.isfile(weights):
             raise FileNotFoundError(f"There are no weights {weights}: name a .caffemodel with --weights.")
         return Path(weights).resolve()
-    run = run_folder(experiment_name(experiment)) if experiment.is_relative_to(ROOT) else experiment / "snapshot"
+    rehearsal = rehearsal_of(experiment)
+    if rehearsal is not None:
+        run = rehearsal if _is_rehearsed(experiment, rehearsal) else experiment / "snapshot"
+    else:
+        run = run_folder(experiment_name(experiment)) if experiment.is_relative_to(ROOT) else experiment / "snapshot"
     snapshots = [p for p in run.glob("*.caffemodel*") if iteration_of(p) is not None]
     own = experiment / f"{experiment.name}.caffemodel"
     if snapshots:
@@ -109,8 +128,21 @@ def find_weights(experiment: Path, weights: str | None) -> Path:
         return own
     raise FileNotFoundError(
         f"There are no weights for {experiment_name(experiment)}: neither {run}/*.caffemodel "
-        f"nor {own}. Train them with `cd {experiment} && python solve.py`, or name a file with --weights."
+        f"nor {own}. Train them with `{_command(experiment)}`, or name a file with --weights."
     )
+
+
+def _command(experiment: Path) -> str:
+    """Return what trains an experiment; a variant's folder has no solve.py, but the one around it has."""
+    if not (experiment / "solve.py").is_file() and (experiment.parent / "solve.py").is_file():
+        return f"cd {experiment.parent} && python solve.py {experiment.name}"
+    return f"cd {experiment} && python solve.py"
+
+
+def _is_rehearsed(experiment: Path, rehearsal: Path) -> bool:
+    """Tell whether an experiment in a rehearsal's folder is the one that it trained: others are what it starts from."""
+    note = json.loads((rehearsal / REHEARSAL).read_text(encoding="utf-8"))
+    return bool(note["experiment"] == experiment_name(experiment))
 
 
 def evaluation_prototxt(experiment: Path) -> Path:
@@ -125,7 +157,7 @@ def evaluation_net(prototxt: Path, split: str, weights: Path, mask: str | None =
     """Return an experiment's evaluation net, made to read `split`, in its order, with that mask over its images."""
     settings = data_settings(prototxt)
     if settings.get("split") == split and settings.get("mask") == mask and "train" not in split:
-        return caffe.Net(str(prototxt), caffe.TEST, weights=str(weights))
+        return filled_net(prototxt, weights)
     param = read_net(prototxt)
     for layer in data_layers(param):
         asked = {**_settings(layer), "split": split, "randomize": False}
@@ -135,7 +167,17 @@ def evaluation_net(prototxt: Path, split: str, weights: Path, mask: str | None =
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / prototxt.name
         path.write_text(text_format.MessageToString(param), encoding="utf-8")
-        return caffe.Net(str(path), caffe.TEST, weights=str(weights))
+        return filled_net(path, weights)
+
+
+def filled_net(prototxt: Path, weights: Path) -> caffe.Net:
+    """Return the TEST net of a prototxt with its weights; ValueError where they are damaged or another net's."""
+    net = caffe.Net(str(prototxt), caffe.TEST)
+    try:
+        net.copy_from(str(weights))
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"The weights {weights} are not for this net ({prototxt.name}): {error}") from error
+    return net
 
 
 def data_settings(prototxt: Path) -> dict[str, Any]:

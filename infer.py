@@ -36,6 +36,7 @@ from experiment import (
     data_settings,
     evaluation_prototxt,
     experiment_name,
+    filled_net,
     find_experiment,
     find_weights,
     read_net,
@@ -116,11 +117,14 @@ def run(net: caffe.Net, inputs: Mapping[str, np.ndarray], heads: Sequence[str]) 
 
 
 def deploy_net(experiment: Path, weights: Path) -> caffe.Net:
-    """Return an experiment's deploy net with its weights; FileNotFoundError if there is no deploy.prototxt."""
+    """Return an experiment's deploy net with its weights; FileNotFoundError if there is no deploy.prototxt.
+
+    Raises ValueError where the weights are damaged or another net's.
+    """
     prototxt = experiment / "deploy.prototxt"
     if not prototxt.is_file():
         raise FileNotFoundError(f"{prototxt} is missing: `python -m nets {experiment_name(experiment)}` writes it.")
-    return caffe.Net(str(prototxt), caffe.TEST, weights=str(weights))
+    return filled_net(prototxt, weights)
 
 
 def find_images(path: Path) -> list[Path]:
@@ -137,7 +141,9 @@ def find_images(path: Path) -> list[Path]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit status: 0, or 1 with the reason on stderr if an image failed."""
-    parser = argparse.ArgumentParser(prog="infer.py", description="Segment an image, or a folder of images.")
+    parser = argparse.ArgumentParser(
+        prog="infer.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("path", type=Path, metavar="IMAGE_OR_DIR")
     add_options(parser)
     for kind in ("hha", "depth"):
@@ -182,6 +188,9 @@ def _run(options: argparse.Namespace) -> int:
         try:
             image = np.asarray(read_image(path))
             files = [path, *(paths[i] for paths in beside)]
+            for kind, file in zip(reading.inputs, files, strict=True):
+                if not file.is_file():
+                    raise FileNotFoundError(f"There is no {file}, the {kind} of {path}.")
             values = [reading.read(kind, file) for kind, file in zip(reading.inputs, files, strict=True)]
             for file, value in zip(files, values, strict=True):
                 if value.shape[1:] != image.shape[:2]:
@@ -206,12 +215,17 @@ def _run(options: argparse.Namespace) -> int:
 def _files_beside(
     options: argparse.Namespace, kinds: Sequence[str], images: Sequence[Path], name: str
 ) -> list[list[Path]]:
-    """Return, for each kind of input beside the image, the file of each image; ValueError for other options."""
+    """Return, for each kind of input beside the image, the file of each image.
+
+    Raises ValueError for other options than the net takes, and for one file that is to go with several images.
+    """
     given = {kind: getattr(options, kind) for kind in ("hha", "depth")}
     for kind, place in given.items():
         if (place is not None) != (kind in kinds):
             verb = "takes no" if place is not None else "needs the image's"
             raise ValueError(f"{name} {verb} {kind}{'' if place is not None else f': name it with --{kind}'}.")
+        if place is not None and len(images) > 1 and not place.is_dir():
+            raise ValueError(f"--{kind} is {place}, but there are {len(images)} images: name the folder of theirs.")
     return [[given[kind] / path.name if given[kind].is_dir() else given[kind] for path in images] for kind in kinds]
 
 

@@ -328,7 +328,7 @@ class FolderSegDataLayer(SegDataLayer):
         """Return the split's ids, of each of which there are an image and a label."""
         ids = super().read_split()
         self._images = find_images(self.folder / "images", ids, self.split_file())
-        find_labels(self.folder / "labels", ids, self.split_file())
+        self._labels = find_labels(self.folder / "labels", ids, self.split_file())
         return ids
 
     def split_file(self) -> Path:
@@ -341,7 +341,7 @@ class FolderSegDataLayer(SegDataLayer):
 
     def label_file(self, image_id: str) -> Path:
         """Return labels/ID.png."""
-        return self.folder / "labels" / f"{image_id}.png"
+        return self._labels[image_id]
 
     def read_label(self, path: Path) -> np.ndarray:
         """Return an index image's labels."""

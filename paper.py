@@ -6,7 +6,8 @@
     python paper.py reproduce pami3/8s   fetch, train and score all that a row or a table takes (published/reproduce.py)
     python paper.py record pami4/8s mean_iu_2012=67.2        note what the VOC server said, or a time that you took
 
-"publ." is the papers' number, "here" what was measured: published/measurements.py says which result file counts.
+"publ." is the papers' number, "here" what was measured: published/measurements.py says which result file counts. A row
+without one has "-", until its commands are run.
 --committed reads only measured/, the result files that come with the repository; the tables in RESULTS.md, as
 committed, are what `python paper.py --write --committed` makes. Without it your own results are in them, too.
 """
@@ -15,33 +16,44 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import textwrap
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from experiment import ROOT
-from published import Column, Row, Table, reproduce
-from published.measurements import Measured, Measurements, record, rows_of
+from experiment import ROOT, settle_folders
+from nets.experiments import lookup
+from published import TABLES, Column, Row, Table, reproduce
+from published.measurements import Measured, Measurements, Part, record, rows_of
 
 WIDTH = 120
 RESULTS = ROOT / "RESULTS.md"
 BEGIN = "<!-- The tables below are written by `python paper.py --write`. -->"
 END = "<!-- The end of what `python paper.py --write` writes. -->"
 
-_SUBHEADS = ("publ.", "here", "diff.")
+_SUBHEADS = ("publ.", "here", "diff")
+LEGEND = (
+    "publ.: the number in the paper; here: what was measured with this repository, - where nothing was; diff: the "
+    "second less the first. In per cent, unless a heading says otherwise."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit status: 0, 1 with the reason on stderr, 130 if interrupted, or a step's own."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    settle_folders()
     try:
         if argv[:1] == ["reproduce"]:
-            return reproduce.main(argv[1:])
+            return reproduce.main(argv[1:], show=lambda name: _print_tables([name], Measurements()))
         if argv[:1] == ["record"]:
             return _record(argv[1:])
         return _list(argv[1:] if argv[:1] == ["list"] else argv)
+    except BrokenPipeError:  # the reader has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or else Python complains once more at its end
+        return 1
     except (OSError, ValueError, RuntimeError) as error:
         print(f"paper.py: {error}", file=sys.stderr)
         return 1
@@ -61,18 +73,25 @@ def _list(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     if options.write and options.name:
         raise ValueError("--write refreshes all tables: name none.")
-    chosen = rows_of(options.name)
+    rows_of(options.name)  # A wrong name is said before files are looked for.
     measurements = Measurements(committed_only=options.committed)
     if options.write:
         print("RESULTS.md is refreshed." if refresh(RESULTS, measurements) else "RESULTS.md is as it should be.")
     elif options.json:
-        print(json.dumps([as_json(table, row, measurements.of(table, row)) for table, rows in chosen for row in rows]))
+        found = rows_of(options.name)
+        rows = [as_json(table, row, measurements.of(table, row)) for table, rows in found for row in rows]
+        print(json.dumps(rows), flush=True)
     else:
-        print("\n\n".join(as_text(table, rows, measurements) for table, rows in chosen))
-        one = next((f"{table.name}/{row.name}" for table, rows in chosen for row in rows if not row.quoted), None)
-        if one is not None:
-            print(f"\nAll that a row takes, from fetching to scoring: python paper.py reproduce {one}")
+        _print_tables(options.name, measurements)
+        if not options.name:
+            print("\n".join(["", "", *_wrapped("", f"Tables: {', '.join(TABLES)}."), "", *_GUIDE]), flush=True)
     return 0
+
+
+def _print_tables(names: Sequence[str], measurements: Measurements) -> None:
+    print("\n".join(_wrapped("", LEGEND)))
+    for table, rows in rows_of(names):
+        print(f"\n\n{as_text(table, rows, measurements)}", flush=True)
 
 
 def _record(argv: Sequence[str]) -> int:
@@ -92,6 +111,15 @@ def _record(argv: Sequence[str]) -> int:
     return 0
 
 
+_GUIDE = (
+    "  python paper.py pami3                            one table; pami3/8s: one row; --json for programs",
+    "  python paper.py reproduce pami3/8s --gpu 0       fetch, train and score; stopped, the same command goes on",
+    "  python paper.py reproduce pami3/8s --dry-run     only print the steps",
+    "  python paper.py reproduce pami3/8s --rehearse    all of it in miniature, on generated data, in minutes",
+    "  python paper.py --write                          put what was measured into RESULTS.md",
+)
+
+
 # What a row comes to
 
 
@@ -102,13 +130,30 @@ def difference(column: Column, row: Row, measured: Measured) -> float | None:
     return measured.values[column.key] - row.published[column.key]
 
 
-def remarks(row: Row, measured: Measured) -> list[str]:
+def remarks(table: Table, row: Row, measured: Measured) -> list[str]:
     """Return what has to be said of a row's numbers, in sentences or less."""
     said = [row.note] if row.note else []
-    trained = reproduce.iterations(row.experiment) if measured.iteration is not None and not row.released else None
-    if trained is not None and measured.iteration is not None and measured.iteration < trained:
-        said.append(f"Here at iteration {measured.iteration:,} of {trained:,}.")
-    return said + [f"Measured {remark}." for remark in measured.remarks]
+    if measured.iteration is not None and not row.released:
+        trained = reproduce.iterations(row.experiment)
+        if measured.iteration < trained:
+            said.append(f"Here at iteration {measured.iteration:,} of {trained:,}.")
+    return said + ([partly(table, row, measured.part)] if measured.part is not None else [])
+
+
+def partly(table: Table, row: Row, part: Part) -> str:
+    """Return in a sentence what was measured on a part of a row's images, and on how many."""
+    assert row.split is not None
+    of_all = "" if row.released else f" of {reproduce.iterations(row.experiment):,}"
+    trained = f" at iteration {part.iteration:,}{of_all}" if part.iteration else ""
+    values = [
+        f"{column.heading} {_number(column, part.values[column.key])}"
+        for column in table.columns
+        if column.key in part.values
+    ]
+    return (
+        f"Here only a part is measured: {part.images:,} of the {row.split.images:,} images{trained}, which have "
+        f"{part.classes} of the {part.of_classes} classes: {', '.join(values)}."
+    )
 
 
 def as_json(table: Table, row: Row, measured: Measured) -> dict[str, Any]:
@@ -130,7 +175,8 @@ def as_json(table: Table, row: Row, measured: Measured) -> dict[str, Any]:
         "reproduce": None if row.quoted else f"python paper.py reproduce {table.name}/{row.name}",
         "result": str(measured.result) if measured.result else None,
         "iteration": measured.iteration,
-        "remarks": remarks(row, measured),
+        "part": None if measured.part is None else {**asdict(measured.part), "result": str(measured.part.result)},
+        "remarks": remarks(table, row, measured),
         "table_note": table.note,
     }
 
@@ -147,15 +193,37 @@ def as_text(table: Table, rows: Sequence[Row], measurements: Measurements) -> st
     lines.append("")
     lines += _wrapped("", table.note)
     for row, measured in zip(rows, found, strict=True):
-        lines += _wrapped(f"{row.name}: ", " ".join(remarks(row, measured)))
+        lines += _wrapped(f"{row.name}: ", " ".join(remarks(table, row, measured)))
     quoted = [row.name for row in rows if row.quoted]
     if quoted:
         lines += _wrapped("quoted, nothing here produces it: ", ", ".join(quoted))
-    width = max(len(row.name) for row in rows)
-    for row in rows:
-        for i, command in enumerate(reproduce.commands(table, row)):
-            lines.append(f"  {row.name if i == 0 else '':<{width}}  {command}")
+    lines += _commands(table, [row for row in rows if not row.quoted])
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _commands(table: Table, rows: Sequence[Row]) -> list[str]:
+    """Return as lines how the rows' numbers are come by."""
+    if not rows:
+        return []
+    all_alike = len(rows) > 1 and len({tuple(reproduce.commands(table, row)) for row in rows}) == 1
+    wanted = table.name if all_alike else f"{table.name}/{rows[0].name if len(rows) == 1 else 'ROW'}"
+    lines = [f"To produce it, from fetching to scoring: python paper.py reproduce {wanted}"]
+    lines.append("By hand, with the data there:")
+    width = len("all") if all_alike else max(len(row.name) for row in rows)
+    for row in rows[:1] if all_alike else rows:
+        for i, command in enumerate(reproduce.commands(table, row)):
+            head, start = ("all" if all_alike else row.name, _start(row)) if i == 0 else ("", "")
+            lines.append(f"  {head:<{width}}  {command}{start}")
+    return lines
+
+
+def _start(row: Row) -> str:
+    """Return as a comment whose weights a row's training starts from; those of its own folder by their last name."""
+    if row.released or not row.experiment:
+        return ""
+    folder = row.experiment.partition("/")[0]
+    sources = [source.removeprefix(f"{folder}/") for source in lookup(row.experiment).starts_from]
+    return f"  # from {', '.join(sources)}" if sources else ""
 
 
 def _blocks(table: Table, rows: Sequence[Row], found: Sequence[Measured]) -> list[list[str]]:
@@ -233,9 +301,9 @@ def _markdown(table: Table, rows: Sequence[Row], measurements: Measurements) -> 
         cells = [_cell(column, row, measured) for column in table.columns]
         lines.append(_line([row.name, row.label, *cells, by]))
     notes = [
-        "\n".join(_wrapped(f"* {row.name}: ", " ".join(remarks(row, measured))))
+        "\n".join(_wrapped(f"* {row.name}: ", " ".join(remarks(table, row, measured))))
         for row, measured in zip(rows, found, strict=True)
-        if remarks(row, measured)
+        if remarks(table, row, measured)
     ]
     return "\n".join([*lines, *([""] if notes else []), *notes, ""])
 

@@ -121,7 +121,8 @@ def load(path: Path) -> Run:
         if [earlier.get(key) for key in SERIES] == series and (earlier["iteration"] or 0) <= last:
             history[earlier["iteration"] or 0] = Scores.from_json(earlier)
     log = [row for row in progress.read_log(folder / "log.csv") if row.iteration <= last]
-    panels = {p.stem: _load_panel(p) for p in sorted((folder / "panels" / head_name(result["head"])).glob("*.jpg"))}
+    shown = folder / "panels" / head_name(result["head"])
+    panels = {p.relative_to(shown).with_suffix("").as_posix(): _load_panel(p) for p in sorted(shown.rglob("*.jpg"))}
     return Run(result, Scores.from_json(result), dict(sorted(history.items())), log, panels)
 
 
@@ -130,7 +131,8 @@ def save_panel(folder: Path, image_id: str, image: Image.Image, truth: np.ndarra
 
     image: RGB. truth: H x W, uint8. predictions: the folder that holds the prediction as ID.png.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    # The id of an image may name a folder: a/1.
+    (folder / image_id).parent.mkdir(parents=True, exist_ok=True)
     scale = min(1.0, PANEL_WIDTH / image.width)
     size = (round(image.width * scale), max(1, round(image.height * scale)))
     image.resize(size, Image.Resampling.LANCZOS).save(folder / f"{image_id}.jpg", quality=85)

@@ -41,6 +41,7 @@ from experiment import (
     read_net,
     rehearsal_of,
     results_folder,
+    settle_folders,
     unfilled_layers,
     use_device,
 )
@@ -246,11 +247,13 @@ def seg_tests(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit status: 0, 1 with the reason on stderr, or 130 if interrupted."""
-    parser = argparse.ArgumentParser(prog="score.py", description="Score an experiment's label maps.")
+    parser = argparse.ArgumentParser(
+        prog="score.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--split", required=True, help="the list of images, such as seg11valid")
     add_options(parser)
     parser.add_argument("--released", action="store_true", help="score the weights that the papers' authors released")
-    parser.add_argument("--data", metavar="DIR", help="the folder of datasets (default: data/)")
+    parser.add_argument("--data", metavar="DIR", help="the folder of data (default: $FCN_DATA, or data/)")
     parser.add_argument("--out", metavar="DIR", help="where the result goes (default: results/EXPERIMENT)")
     parser.add_argument("--limit", type=int, metavar="N", help="score the first N images only")
     parser.add_argument("--save", action="store_true", help="save the predictions, as OUT/SPLIT/ID.png")
@@ -291,8 +294,7 @@ def _run(options: argparse.Namespace) -> None:
             raise ValueError(f"--{option} is {value}, expected 1 or more.")
     experiment = find_experiment(options.net)
     name = experiment_name(experiment)
-    if options.data:
-        os.environ["FCN_DATA"] = os.path.abspath(options.data)
+    settle_folders(options.data)
     weights = released.weights(name) if options.released else find_weights(experiment, options.weights)
     rehearsal = rehearsal_of(experiment)
     out = rehearsal / "results" if rehearsal else results_folder() / name
@@ -322,6 +324,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.stitch:
         stitched = {head: Stitch(read_net(prototxt), options.stitch, head).scores for head, _ in scored}
     save = out / options.split if options.save else None
+    out.mkdir(parents=True, exist_ok=True)  # That it cannot be written is known before an hour of scoring.
     with image_bar(len(ids)) as advance:
         by_head = score_heads(net, ids, scored, save, advance, stitched)
     for head, scores in by_head.items():
@@ -342,7 +345,8 @@ def _run(options: argparse.Namespace) -> None:
         stored = result(scores, names, facts)
         write_result(path, stored)
         of_head = f", {head_name(head)}" if head_name(head) else ""
-        print(f"{name} on {options.split}{of_head}: {len(ids)} images, weights {weights}\n\n{scores.table(names)}\n")
+        images = f"{len(ids)} of {len(found[1].ids)} images"
+        print(f"{name} on {options.split}{of_head}: {images}, weights {weights}\n\n{scores.table(names)}\n")
         if options.released:
             print(f"{released.verdict(stored)}\n")
         print(path)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -31,7 +32,15 @@ import report
 import score
 from caffe.proto import caffe_pb2
 from datasets import DatasetError
-from experiment import ROOT, data_layers, experiment_name, found_snapshot, run_folder, use_device
+from experiment import (
+    ROOT,
+    data_layers,
+    experiment_name,
+    found_snapshot,
+    run_folder,
+    settle_folders,
+    use_device,
+)
 from nets import experiments
 from nets.convolutionalize import BASES
 from scoring import results
@@ -79,8 +88,7 @@ def run(
     if folder is not None:
         home = (home / folder).resolve()
     name = experiment_name(home)
-    if options.data is not None:
-        os.environ["FCN_DATA"] = str(options.data)
+    settle_folders(options.data)
     _choose_device(options)
     # The prototxts' paths are relative to the experiment, as in the reference.
     if options.rehearse is None:
@@ -102,13 +110,19 @@ def run(
     if missing:
         raise SystemExit("\n".join(missing))
 
-    out.mkdir(parents=True, exist_ok=True)
-    screen = Screen(out / "caffe.log")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        screen = Screen(out / "caffe.log")
+    except OSError as error:
+        raise SystemExit(f"Nothing can be written to {out}: {error}. Name another folder with --out.") from None
     try:
         solver = _make_solver(settings, snapshots, total, options.seed)
         begun = restore(solver, states)
         if not states:
             _start(start, solver.net, sources, name)
+        if begun > total:
+            print(f"Iteration {begun} is beyond {total} already: nothing is trained, and it is scored as it is.")
+            total = begun
         scoring = Scoring(solver, name, out, split, screen, options.rehearse is not None)
         scoring.drop_results_beyond(begun)
         origin = f"on from iteration {begun}" if states else f"from {', '.join(sources) or 'scratch'}"
@@ -116,6 +130,8 @@ def run(
         with Logs(out, begun) as logs:
             loss = Loss(solver.net, _read_text(settings.train_net or settings.net, caffe_pb2.NetParameter()).layer)
             watch = Watch(solver, loss, total, logs, screen, settings.average_loss, settings.iter_size)
+            if options.keep is not None:
+                snapshots.keep_newest(solver, options.keep, scoring.best)
             _loop(solver, watch, scoring, snapshots, total, _first(options.score_every, score_every))
     except KeyboardInterrupt:
         screen.close()
@@ -124,6 +140,8 @@ def run(
     finally:
         screen.close()
 
+    if options.keep is not None:
+        snapshots.prune(solver.iter, options.keep, scoring.best())
     for head, scores in scoring.last.items():
         of_head = f", {results.head_name(head)}" if results.head_name(head) else ""
         print(f"\n{scoring.experiment}, {split}{of_head} ({scores.images} images), iteration {total}, in per cent:\n")
@@ -198,7 +216,7 @@ def _parse(manual: str | None, argv: Sequence[str]) -> argparse.Namespace:
     device.add_argument("device", nargs="?", type=int, metavar="N", help="the same as --gpu N")
     device.add_argument("--gpu", type=int, metavar="N", help="train on GPU N")
     device.add_argument("--cpu", action="store_true", help="train on the CPU (the default)")
-    parser.add_argument("--data", type=_path, metavar="DIR", help="the folder of datasets and weights (data/)")
+    parser.add_argument("--data", type=_path, metavar="DIR", help="the folder of data (default: $FCN_DATA, or data/)")
     parser.add_argument(
         "--weights", type=_path, nargs="+", metavar="FILE", help="the .caffemodel, or several, to start from"
     )
@@ -216,6 +234,12 @@ def _parse(manual: str | None, argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--score-every", type=_count, metavar="N", help="score after every N iterations; 0: at the end only"
     )
+    parser.add_argument(
+        "--keep",
+        type=_count,
+        metavar="N",
+        help="keep of the run's snapshots the newest N and the one of the best mean IU (all of them)",
+    )
     parser.add_argument("--no-report", action="store_true", help="write no report.html")
     parser.add_argument(
         "--rehearse",
@@ -227,6 +251,8 @@ def _parse(manual: str | None, argv: Sequence[str]) -> argparse.Namespace:
         f"({rehearsal.ITERATIONS}); what that writes goes to OUT (rehearsal/)",
     )
     options = parser.parse_args(argv)
+    if options.keep == 0:
+        raise SystemExit("--keep 0 would leave nothing to go on from: keep 1 snapshot or more.")
     if options.resume and options.weights:
         raise SystemExit(
             "--resume goes on with the weights of its snapshot, and --weights names others to start from: give one of "
@@ -366,10 +392,12 @@ def _make_solver(settings: Any, snapshots: Snapshots, total: int, seed: int | No
 
 
 def _say_how_to_resume(snapshots: Snapshots, options: argparse.Namespace) -> None:
-    state = snapshots.newest()
+    state = snapshots.last()
     instead = " in the place of --weights" if options.weights else ""
     if state is None or options.rehearse is not None:
         print(f"Stopped. There is no {'rehearsal' if options.rehearse is not None else 'snapshot'} to go on from.")
+    elif state != snapshots.furthest():
+        print(f"Stopped. The same command with --resume {state.absolute()} goes on from there.")
     else:
         print(f"Stopped. The same command with --resume{instead} goes on from {state}.")
 
@@ -389,6 +417,7 @@ class Scoring:
         self.last: dict[str, Scores] = {}
         self.names: dict[str, tuple[str, ...]] = {}
         self._solver, self._out, self._screen, self._rehearsed = solver, out, screen, rehearsed
+        self._folder = out / "results"
         net = solver.test_nets[0] if len(solver.test_nets) else None
         found = score.data_layer(net) if net is not None else None
         if net is None or found is None or found[1].split != split:
@@ -423,7 +452,7 @@ class Scoring:
                 self._mask,
                 rehearsal=self._rehearsed,
             )
-            self._files.append(self._out / "results" / scored.file_name())
+            self._files.append(self._folder / scored.file_name())
             results.write_result(self._files[-1], results.result(scores, self.names[head], scored))
             tag = "/".join(part for part in ("val", results.head_name(head)) if part)
             for metric in ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu"):
@@ -433,10 +462,24 @@ class Scoring:
     def drop_results_beyond(self, iteration: int) -> None:
         """Remove results of iterations that a resumed run will do again."""
         for head, _ in self._heads:
-            name = "_".join(part for part in (self._split, results.head_name(head)) if part)
-            for path in (self._out / "results").glob(f"{name}_iter_*.json"):
-                if int(path.stem.rpartition("_")[2]) > iteration:
+            for done, path in self._results(head).items():
+                if done > iteration:
                     path.unlink()
+
+    def best(self) -> int | None:
+        """Return the iteration whose results, of the first head, have the best mean IU; None if there are none."""
+        first, _ = self._heads[0]
+        means = {done: results.read_result(path)["mean_iu"] for done, path in self._results(first).items()}
+        ranked = [(mean, done) for done, mean in means.items() if mean is not None]
+        return max(ranked)[1] if ranked else None
+
+    def _results(self, head: str) -> dict[int, Path]:
+        """Return the files of a head's results in the run's folder, by iteration; others' names go on after it."""
+        name = "_".join(part for part in (self._split, results.head_name(head)) if part)
+        found = {
+            path: re.fullmatch(rf"{re.escape(name)}_iter_(\d+)", path.stem) for path in self._folder.glob("*.json")
+        }
+        return {int(match[1]): path for path, match in found.items() if match}
 
     def report(self) -> None:
         """Write report.html, with some of the scored images spread over the list."""

@@ -147,14 +147,21 @@ def save_labels(path: str | Path, seg: np.ndarray) -> None:
 def labels_from_colors(rgb: np.ndarray, palette: np.ndarray | None = None) -> np.ndarray:
     """Return the label map behind a picture of coloured labels: the way back from `color_seg`.
 
-    rgb: H x W x 3, uint8. palette: by default VOC's 256 colours. Raises ValueError for a colour that is not
-    in the palette, as resized or JPEG-compressed pictures have: such a picture's labels are lost.
+    rgb: H x W x 3, uint8; of a fourth channel, transparency, nothing is read. palette: by default VOC's 256 colours.
+    Raises ValueError for what is no colour picture, and for a colour that is not in the palette, as resized or
+    JPEG-compressed pictures have: such a picture's labels are lost.
     """
+    rgb = np.asarray(rgb)
+    if rgb.ndim != 3 or rgb.shape[2] not in (3, 4):
+        raise ValueError(
+            f"A picture of coloured labels has the shape H x W x 3, not {rgb.shape}: open it with "
+            "Image.open(...).convert('RGB'). One whose pixels are class indices already is saved by vis.save_labels."
+        )
     palette = make_palette(256) if palette is None else np.asarray(palette)
     weights = np.array([1 << 16, 1 << 8, 1])
     codes = palette.astype(np.int64) @ weights
     order = np.argsort(codes)
-    wanted = np.asarray(rgb)[:, :, :3].astype(np.int64) @ weights
+    wanted = rgb[:, :, :3].astype(np.int64) @ weights
     found = order[np.searchsorted(codes, wanted, sorter=order).clip(max=len(codes) - 1)]
     strange = np.argwhere(codes[found] != wanted)
     if strange.size:

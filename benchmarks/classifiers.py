@@ -53,12 +53,12 @@ def main() -> int:
         check_agreement(name)
         taken: dict[str, list[float]] = {"engine": [], "plain": []}
         for number in range(args.rounds):
-            for engine in ("engine", "plain") if number % 2 == 0 else ("plain", "engine"):
-                measure = measure_engine if engine == "engine" else measure_plain
-                taken[engine].append(measure(name, args.iterations, args.threads))
-        engine, plain = (statistics.median(taken[which]) for which in ("engine", "plain"))
+            for which in ("engine", "plain") if number % 2 == 0 else ("plain", "engine"):
+                measure = measure_engine if which == "engine" else measure_plain
+                taken[which].append(measure(name, args.iterations, args.threads))
+        engine, plain = (statistics.median(taken[who]) for who in ("engine", "plain"))
         slow |= engine > LIMIT * plain
-        spread = "; ".join(f"{which} {min(ms):.0f} to {max(ms):.0f}" for which, ms in taken.items())
+        spread = "; ".join(f"{who} {min(ms):.0f} to {max(ms):.0f}" for who, ms in taken.items())
         batch = classifier_nets.NETS[name].batch
         print(f"{name:10s} {batch:5d} {engine:11.0f} {plain:10.0f} {engine / plain:7.2f}   ({spread})")
     print(f"load average at the end {os.getloadavg()[0]:.1f}; torch {torch.__version__}, {args.threads} threads")
@@ -107,12 +107,12 @@ def check_agreement(name: str) -> None:
         path.write_text(classifier_nets.prototxt(name, keep=True))
         net = caffe.Net(str(path), caffe.TRAIN)
     # Both run their layers in the same order, which pairs the parameters whatever they are called.
-    used: list[nn.Module] = []
+    used: list[nn.Conv2d | nn.Linear] = []
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             module.register_forward_hook(lambda module, *_: used.append(module))
     loss = _loss(model, images, labels)
-    parameters = [p for module in used for p in (module.weight, module.bias)]
+    parameters = [p for module in used for p in (module.weight, module.bias) if p is not None]
     blobs = [blob for layer in net.params.values() for blob in layer]
     for blob, parameter in zip(blobs, parameters, strict=True):
         parameter.data.copy_(torch.from_numpy(blob.data).view_as(parameter))
@@ -125,6 +125,7 @@ def check_agreement(name: str) -> None:
     if abs(found - loss.item()) > 1e-4 * loss.item():
         raise RuntimeError(f"{name}: the loss is {found} on the engine, {loss.item()} in plain PyTorch.")
     for blob, parameter in zip(blobs, parameters, strict=True):
+        assert parameter.grad is not None
         expected = parameter.grad.numpy().reshape(blob.diff.shape)
         difference = np.linalg.norm(blob.diff - expected) / np.linalg.norm(expected)
         if difference > AGREEMENT:

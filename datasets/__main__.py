@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -41,9 +42,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     arguments = parser.parse_args(argv)
     try:
-        print(arguments.run(arguments))
+        print(arguments.run(arguments), flush=True)
     except DatasetError as error:
         print(f"python -m datasets: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # Whoever reads this, such as `head`, has enough; at exit Python would write the rest once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename is not None else ""
+        print(f"python -m datasets: {place}{error.strerror or error}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"python -m datasets: interrupted. {arguments.interrupted}", file=sys.stderr)

@@ -125,7 +125,7 @@ def _released(experiment: str, stem: str, sha1: str = "") -> Source:
     return Source(
         name=experiment,
         path=f"fcn-models/{stem}.caffemodel",
-        about=f"the authors' {experiment}",
+        about="the authors' weights",
         download=Download((f"{_CAFFE}/{stem}.caffemodel",), "caffemodel", sha1 and f"sha1:{sha1}", GIB),
         experiments=(experiment,),
         released=True,

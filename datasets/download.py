@@ -10,11 +10,15 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 from datasets import DatasetError, formats
 from datasets.catalogue import Download
@@ -95,7 +99,8 @@ def fetch_file(
     part = _Part(target, download.digest)
     reasons = []
     with requests.Session() as session:
-        session.max_redirects = _REDIRECTS
+        # Redirects are followed in _ask: requests reads what comes with one, which may have no end.
+        session.get_redirect_target = lambda response: None  # type: ignore[assignment, method-assign]
         for address in addresses:
             say(f"{download.name}: from {address}{f', after {sizes(part.size)}' if part.size else ''}")
             try:
@@ -134,8 +139,9 @@ class _Part:
             return "", "", None
 
     def belongs_to(self, address: str) -> bool:
-        """Whether it may be completed from there: bytes of another address only where a digest tells in the end."""
-        return bool(self._expected) or address == self.address
+        """Whether it may be completed from there: without a digest to tell in the end, only if it is the same file."""
+        known = bool(self.version) or self.total is not None
+        return bool(self._expected) or (address == self.address and known)
 
     def restart(self) -> None:
         """Drop what has come."""
@@ -165,12 +171,14 @@ def _from_address(
 ) -> None:
     """Complete the part from one address; raises _Refused when that cannot be."""
     failed, anew = 0, False
+    # Only bytes further than any before are progress: where nothing can be resumed, each break begins at 0.
+    furthest = part.size
     while True:
-        before = part.size
         try:
             _receive(session, address, download, part, patience, room)
         except _Broken as broken:
-            failed = 1 if part.size - before >= _PROGRESS else failed + 1
+            failed = 1 if part.size - furthest >= _PROGRESS else failed + 1
+            furthest = max(furthest, part.size)
             if failed > len(patience.waits):
                 raise _Refused(f"{broken}, {failed} times in a row") from None
             wait = max(patience.waits[failed - 1], min(broken.wait, patience.waits[-1]))
@@ -184,7 +192,7 @@ def _from_address(
         part.restart()
         if anew or not mixed:
             raise _Refused(f"sends a file that {wrong}")
-        anew = True
+        anew, furthest = True, 0
         say(f"  what came in pieces {wrong}; starting again")
 
 
@@ -203,25 +211,24 @@ def _receive(session: Any, address: str, download: Download, part: _Part, patien
     """
     from requests import exceptions  # noqa: PLC0415
 
-    if part.size and not part.belongs_to(address):
-        part.restart()
+    # What has come and does not belong to this address stays until the address has something better.
+    asked = part.size if part.belongs_to(address) else 0
     # As the file is: an answer packed on the way would have another length and other bytes.
     headers = {"Accept-Encoding": "identity"}
-    if part.size:
-        headers["Range"] = f"bytes={part.size}-"
+    if asked:
+        headers["Range"] = f"bytes={asked}-"
         if part.version and address == part.address:
             headers["If-Range"] = part.version
     try:
-        with session.get(address, headers=headers, stream=True, timeout=(patience.connect, patience.stall)) as response:
-            if _begin(response, address, download, part, room):
+        with _ask(session, address, headers, patience) as response:
+            if _begin(response, address, download, part, asked, room):
                 _stream(response, download, part, patience)
-    except (exceptions.TooManyRedirects, exceptions.SSLError) as error:
-        kind = "redirects in circles" if isinstance(error, exceptions.TooManyRedirects) else "has no valid certificate"
-        raise _Refused(f"{kind} ({_cause(error)})") from None
+    except exceptions.SSLError as error:
+        raise _Refused(f"has no valid certificate ({_cause(error)})") from None
     except exceptions.Timeout:
         raise _Broken(f"does not answer within {patience.connect:g} to {patience.stall:g} s") from None
     except (exceptions.ConnectionError, exceptions.ChunkedEncodingError) as error:
-        raise _Broken(f"gives no connection ({_cause(error)})") from None
+        raise _Broken(f"gives no answer ({_cause(error)})") from None
     except exceptions.BaseHTTPError as error:  # type: ignore[attr-defined]
         raise _Broken(f"breaks off after {sizes(part.size)} ({_cause(error)})") from None
     except exceptions.RequestException as error:
@@ -233,38 +240,94 @@ def _receive(session: Any, address: str, download: Download, part: _Part, patien
         raise _Broken(f"announces {total} bytes and has sent {size} when it ends")
 
 
-def _cause(error: Exception) -> str:
+def _ask(session: Any, address: str, headers: dict[str, str], patience: Patience) -> Any:
+    """Return an answer, its body still to come, after the redirects before it."""
+    for _ in range(_REDIRECTS + 1):
+        try:
+            with _within(patience.connect + 2 * patience.stall):
+                response = session.get(
+                    address, headers=headers, stream=True, timeout=(patience.connect, patience.stall)
+                )
+            if not response.is_redirect:
+                return response
+            response.close()
+            address = urljoin(address, response.headers["Location"])
+        except ValueError as error:
+            raise _Refused(f"cannot be asked ({_cause(error)})") from None
+    raise _Refused(f"redirects in circles (more than {_REDIRECTS} times)")
+
+
+@contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """Raise _Broken in what takes longer: the time limits of requests begin anew with every byte.
+
+    That is done by the process's alarm, which only its main thread can use; in another there is no limit.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(number: int, frame: object) -> None:
+        raise _Broken(f"has sent nothing of use for {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _cause(error: BaseException) -> str:
     """Return the last and plainest part of what requests says."""
-    return str(error).rpartition(": ")[2].strip("()'\"") or type(error).__name__
+    while isinstance(inner := getattr(error, "reason", None) or (error.args[-1] if error.args else None), Exception):
+        error = inner
+    return shown(str(error).rpartition(": ")[2] or type(error).__name__)
 
 
-def _begin(response: Any, address: str, download: Download, part: _Part, room: float) -> bool:
-    """Bring the part in step with the answer's head; False if nothing is left to come."""
+def shown(text: str) -> str:
+    """Return a stranger's text as it can be printed: not too long, and nothing in it that a terminal obeys."""
+    return repr(text if len(text) <= 120 else f"{text[:100]}...")[1:-1]
+
+
+def _begin(response: Any, address: str, download: Download, part: _Part, asked: int, room: float) -> bool:
+    """Bring the part in step with the answer's head; False if nothing is left to come.
+
+    asked: the first byte that was asked for.
+    """
     status, head = response.status_code, response.headers
     start, total = _content_range(head.get("Content-Range", ""))
-    if status == 416 and part.size:
+    answer = f"answers {status} {shown(response.reason or '')}".rstrip()
+    if status == 416 and asked:
         if total == part.size:
+            part.mixed = True
             part.note(address, "", total)
             return False
         part.restart()
         raise _Broken("has no such part of the file")
     if status in _TRANSIENT:
-        asked = head.get("Retry-After", "")
-        raise _Broken(f"answers {status} {response.reason}", float(asked) if re.fullmatch(r"\d{1,6}", asked) else 0.0)
+        wait = head.get("Retry-After", "")
+        raise _Broken(answer, float(wait) if re.fullmatch(r"\d{1,6}", wait) else 0.0)
     if status == 206:
         other = address == part.address and part.total is not None and total is not None and total != part.total
-        if start != part.size or other:
-            found = head.get("Content-Range", "no Content-Range")
-            asked_for = part.size
-            part.restart()
-            raise _Broken(f"answers with another part of the file than asked for (from {asked_for}: {found})")
-        part.mixed |= part.size > 0
+        if not asked or start != asked or other:
+            if asked:
+                part.restart()
+            found = shown(head.get("Content-Range", "no Content-Range"))
+            raise _Broken(f"answers with another part of the file than asked for (from {asked}: {found})")
+        part.mixed = True
+        if total is None and address == part.address:
+            total = part.total
     elif status == 200:
+        if part.size and download.kind != "text" and head.get("Content-Type", "").startswith("text/html"):
+            # As networks answer where one has to log in first: no reason to drop what has come.
+            raise _Refused("answers with a web page")
         part.restart()
         length = head.get("Content-Length", "")
         total = int(length) if re.fullmatch(r"\d{1,18}", length) else None
     else:
-        raise _Refused(f"answers {status} {response.reason}".rstrip())
+        raise _Refused(answer)
     if total is not None and total > download.most:
         raise _Refused(f"announces {sizes(total)}, more than {download.name} can have")
     if total is not None:
@@ -291,7 +354,11 @@ def _stream(response: Any, download: Download, part: _Part, patience: Patience) 
     read = getattr(response.raw, "read1", response.raw.read)
     since, came = time.monotonic(), 0
     with part.path.open("ab") as file, ProgressBar(download.name, part.total, part.size) as bar:
-        while chunk := read(_CHUNK, decode_content=False):
+        while True:
+            with _within(2 * patience.stall):
+                chunk = read(_CHUNK, decode_content=False)
+            if not chunk:
+                break
             if part.size + len(chunk) > download.most:
                 part.restart()
                 raise _Refused(f"sends more than {sizes(download.most)}, which {download.name} cannot have")

@@ -8,6 +8,7 @@ Files that this command did not write are not overwritten.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from datasets.catalogue import Companion, Download, Source
 from datasets.download import PATIENCE, Patience, check_room, fetch_file
 from datasets.places import add_data_argument
 from datasets.records import Record
-from datasets.unpack import holds, unpack
+from datasets.unpack import Unusable, holds, unpack
 
 # A packed archive unpacks to about so many times its size; what it is exactly shows when it is there.
 _UNPACKED = 1.5
@@ -66,22 +67,34 @@ def fetch(names: Sequence[str], options: Options) -> str:
     failures, notes = [], []
     for source in sources:
         try:
+            if not options.force and (done := _done(source, options.data)):
+                notes.append(done)
+                continue
             with records.locked(options.data, source.name, options.say):
                 notes.append(_fetch_source(source, options))
-        except DatasetError as error:
-            failures.append(f"{source.name}: {error}")
-        except OSError as error:
-            place = error.filename or options.data
-            failures.append(f"{source.name}: {place}: {error.strerror or error}. The same command goes on from there.")
-    derived = splits.derive(options.data)
-    notes += [f"written: {path}" for path in derived.written]
-    warnings = [*derived.warnings, *splits.count_warnings(options.data, [source.name for source in sources])]
-    notes += [f"Note: {warning}" for warning in warnings]
+        except (DatasetError, OSError) as error:
+            failures.append(f"{source.name}: {_reason(error, options)}")
+    try:
+        derived = splits.derive(options.data)
+        notes += [f"written: {path}" for path in derived.written]
+        warnings = [*derived.warnings, *splits.count_warnings(options.data, [source.name for source in sources])]
+        notes += [f"Note: {warning}" for warning in warnings]
+    except (DatasetError, OSError) as error:
+        failures.append(_reason(error, options))
     if failures:
         for note in notes:
             options.say(note)
         raise DatasetError("\n".join(failures))
     return "\n".join(notes)
+
+
+def _reason(error: DatasetError | OSError, options: Options) -> str:
+    if isinstance(error, DatasetError):
+        return str(error)
+    return (
+        f"{error.filename or options.data}: {error.strerror or error}. Put that right, or choose another folder with "
+        "--data DIR. The same command goes on from there."
+    )
 
 
 def missing(names: Sequence[str], data: Path) -> list[str]:
@@ -91,9 +104,17 @@ def missing(names: Sequence[str], data: Path) -> list[str]:
 
 def _is_in_place(source: Source, data: Path, record: Record | None) -> bool:
     path = data / source.path
-    if record is not None:
-        return record.whole and path.exists()
+    if record is not None and not record.whole:
+        return False
     return path.is_file() if source.layout is None else path.is_dir() and holds(path, source.layout)
+
+
+def _done(source: Source, data: Path) -> str:
+    """Return what to print of a source of which nothing is left to do, which takes no right to write; else ""."""
+    record = records.read(data, source.name)
+    if record is None or not _is_in_place(source, data, record):
+        return ""
+    return f"{source.name}: {data / source.path} is there.{f' {source.note}' if source.note else ''}"
 
 
 def _fetch_source(source: Source, options: Options) -> str:
@@ -101,6 +122,8 @@ def _fetch_source(source: Source, options: Options) -> str:
     target = options.data / source.path
     record = records.read(options.data, source.name)
     if _is_there(source, target, record, options) and not (options.force and record is not None):
+        if record is None:
+            _complete(source, target, options)
         return f"{source.name}: {target} is there.{f' {source.note}' if source.note else ''}"
     if source.layout is None:
         said = _fetch_weights(source, target, options)
@@ -123,14 +146,13 @@ def _is_there(source: Source, target: Path, record: Record | None, options: Opti
 def _fetch_weights(source: Source, target: Path, options: Options) -> str:
     obtained = _obtain(source.download, options, options.given, 0.0)
     size = obtained.path.stat().st_size
-    target.parent.mkdir(parents=True, exist_ok=True)
+    # The place itself may be a link to another disk.
+    place = target.resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
     if obtained.own:
-        shutil.move(obtained.path, target)
+        _move(obtained.path, place)
     else:
-        check_room(target.parent, size, f"the copy of {obtained.path}")
-        copy = target.with_name(f".{target.name}.copy")
-        shutil.copyfile(obtained.path, copy)
-        os.replace(copy, target)
+        _copy(obtained.path, place)
     records.write(options.data, source.name, Record(obtained.address, obtained.sha256, size, True))
     return f"{target}, {digests.sizes(size)}.{_digest_note(source.download, obtained.sha256)}"
 
@@ -150,12 +172,18 @@ def _fetch_dataset(source: Source, target: Path, record: Record | None, options:
         origin = archive.path if archive else given
         assert origin is not None
         options.say(f"{source.name}: unpacking {origin}")
-        files = unpack(origin, source.layout, staging, place.name)
+        try:
+            files = unpack(origin, source.layout, staging, Path(source.path).name)
+        except Unusable as error:
+            # No digest told that before, and the next call is not to find the same file again.
+            if archive is None or not archive.own or source.download.digest:
+                raise
+            raise DatasetError(f"{error} It is now {_put_aside(archive.path).name}.") from None
         derived = splits.Derived()
         splits.derive_within(source.name, staging, derived)
         for companion in source.companions:
             if not (staging / companion.place).exists() and not (target / companion.place).exists():
-                used.append(_add_companion(companion, staging, options))
+                used.append(_add_companion(companion, staging, options, companion.needed))
         splits.derive_within(source.name, staging, derived)
         for path in staging.rglob("*.txt"):
             files[path.relative_to(staging).as_posix()] = digests.of_file(path).sha256
@@ -175,23 +203,33 @@ def _fetch_dataset(source: Source, target: Path, record: Record | None, options:
     return f"{target}, {len(files):,} files.{note}"
 
 
-def _add_companion(companion: Companion, staging: Path, options: Options) -> _Obtained | None:
-    """Bring a small file into an unpacked dataset; where that fails, a needed one is an error."""
+def _complete(source: Source, target: Path, options: Options) -> None:
+    """Bring the small files into a dataset that somebody unpacked by hand, as far as they can be had."""
+    for companion in source.companions:
+        if not (target / companion.place).exists():
+            obtained = _add_companion(companion, target, options, False)
+            if obtained is not None and obtained.own:
+                obtained.path.unlink(missing_ok=True)
+
+
+def _add_companion(companion: Companion, folder: Path, options: Options, needed: bool) -> _Obtained | None:
+    """Bring a small file into an unpacked dataset; where that fails, one that is needed is an error."""
     # A person who has the archive on disk may have this file beside it.
     beside = None
     if options.given is not None:
-        folder = options.given if options.given.is_dir() else options.given.parent
+        given = options.given if options.given.is_dir() else options.given.parent
         names = (companion.download.name, companion.place)
-        beside = next((folder / name for name in names if (folder / name).is_file()), None)
-    patience = options.patience if companion.needed else replace(options.patience, waits=())
+        beside = next((given / name for name in names if (given / name).is_file()), None)
+    patience = options.patience if needed else replace(options.patience, waits=())
     try:
         obtained = _obtain(companion.download, replace(options, patience=patience), beside, 0.0)
     except DatasetError as error:
-        if companion.needed:
+        if needed:
             raise
-        options.say(f"  without {companion.place}, which few experiments need: {error}")
+        few = "" if companion.needed else ", which few experiments need"
+        options.say(f"  without {companion.place}{few}: {error}")
         return None
-    shutil.copyfile(obtained.path, staging / companion.place)
+    _copy(obtained.path, folder / companion.place)
     return obtained
 
 
@@ -209,9 +247,7 @@ def _obtain(download: Download, options: Options, given: Path | None, room: floa
         try:
             return replace(_checked(download, kept, ""), own=True)
         except DatasetError as error:
-            aside = kept.with_name(kept.name + ".wrong")
-            kept.replace(aside)
-            options.say(f"  {error} It is now {aside.name}.")
+            options.say(f"  {error} It is now {_put_aside(kept).name}.")
     addresses = [*(f"{mirror.rstrip('/')}/{download.name}" for mirror in options.mirrors), *download.addresses]
     fetched = fetch_file(download, addresses, kept, patience=options.patience, say=options.say, room=room)
     return _Obtained(kept, fetched.address, fetched.sha256, True)
@@ -230,6 +266,10 @@ def _checked(download: Download, path: Path, otherwise: str) -> _Obtained:
     return _Obtained(path, str(path), found.sha256, False)
 
 
+def _put_aside(path: Path) -> Path:
+    return path.replace(path.with_name(path.name + ".wrong"))
+
+
 def _digest_note(download: Download, sha256: str) -> str:
     return "" if download.digest else f" No digest of {download.name} is known; its sha256 is {sha256}."
 
@@ -240,7 +280,9 @@ def _place(source: Source, staging: Path, place: Path, before: Record | None, re
     A folder that is there already is added to; files in it that no record tells of stay as they are, and where they
     are others than those to come, that is a DatasetError before anything is moved.
     """
-    if place.exists() and any(place.iterdir()):
+    # A mount is not replaced, not even an empty one.
+    there = place.exists() and (any(place.iterdir()) or place.is_mount())
+    if there:
         ours = before.files if before is not None else {}
         foreign = [
             path
@@ -252,18 +294,41 @@ def _place(source: Source, staging: Path, place: Path, before: Record | None, re
                 f"{place} holds {len(foreign)} files that this command did not write and would have to replace, such "
                 f"as {foreign[0]}. They are left alone: move them away, or choose another folder with --data DIR."
             )
-        # If this ends half-way, the next call knows that what is there is not whole, and which files are its own.
         record.files = {**ours, **record.files}
-        records.write(options.data, source.name, record)
+    # If this ends half-way, the next call knows that what is there is not whole, and which files are its own.
+    records.write(options.data, source.name, record)
+    if there:
         for path in record.files:
             if (staging / path).exists():
                 (place / path).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(staging / path, place / path)
+                _move(staging / path, place / path)
     else:
         # rename replaces an empty folder.
         os.rename(staging, place)
     record.whole = True
     records.write(options.data, source.name, record)
+
+
+def _move(path: Path, target: Path) -> None:
+    """Give a file its place, on another file system too, whole or not at all."""
+    try:
+        os.replace(path, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copy(path, target)
+        path.unlink()
+
+
+def _copy(path: Path, target: Path) -> None:
+    """Copy a file to its place, whole or not at all."""
+    check_room(target.parent, path.stat().st_size, f"the copy of {path}")
+    copy = target.with_name(f".{target.name}.copy")
+    try:
+        shutil.copyfile(path, copy)
+        os.replace(copy, target)
+    finally:
+        copy.unlink(missing_ok=True)
 
 
 def _remove(folder: Path) -> None:

@@ -36,6 +36,7 @@ from PIL import Image
 from scipy.ndimage import correlate1d, distance_transform_edt
 
 from datasets import DatasetError
+from datasets.progress_bar import ProgressBar
 
 # The windows that planes are laid through, in pixels from the centre: small for the angle, large for gravity.
 ANGLE_RADIUS = 3
@@ -323,13 +324,10 @@ def run(arguments: argparse.Namespace) -> str:
         if (arguments.out / name).resolve() == path.resolve():
             raise DatasetError(f"{path} would be overwritten by its HHA image: choose another --out.")
         names[name] = path
-    from training.progress import image_bar  # noqa: PLC0415  brings Caffe, for which other commands would have to wait
-
-    with image_bar(len(names)) as advance:
+    with ProgressBar("HHA", len(names), unit="image") as bar:
         for name, path in names.items():
             _write(arguments.out / name, _encoded(path, arguments, given))
-            if advance is not None:
-                advance(name)
+            bar.add(1)
     return f"{len(names)} HHA image{'s' if len(names) > 1 else ''} in {arguments.out}"
 
 

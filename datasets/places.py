@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 DEFAULT_DATA = Path(__file__).resolve().parent.parent / "data"
@@ -18,3 +19,13 @@ def add_data_argument(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the folder of data (FCN_DATA if that is set, or data beside the code)",
     )
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Give the files below a folder, those of folders that links lead to too, but for links that lead in circles."""
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        above = Path(parent)
+        if any(os.path.samefile(parent, above := above.parent) for _ in Path(parent).relative_to(folder).parts):
+            folders.clear()
+            continue
+        yield from (Path(parent, name) for name in files)

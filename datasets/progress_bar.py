@@ -1,4 +1,4 @@
-"""The progress bar of downloads and of unpacking: tqdm's, where it is installed and there is a terminal."""
+"""The progress bar of what takes a while: tqdm's, where it is installed and there is a terminal."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 class ProgressBar:
-    """Counts bytes on the terminal; shows nothing without tqdm or without a terminal."""
+    """Counts on the terminal; shows nothing without tqdm or without a terminal."""
 
-    def __init__(self, what: str, total: int | None, done: int = 0, shown: bool = True) -> None:
-        """Begin at `done` of `total` bytes; None: nobody knows how many there will be."""
+    def __init__(self, what: str, total: int | None, done: int = 0, shown: bool = True, unit: str = "B") -> None:
+        """Begin at `done` of `total` bytes, or other units; None: nobody knows how many there will be."""
         self._bar: Any = None
         if not shown:
             return
@@ -18,10 +18,12 @@ class ProgressBar:
             from tqdm import tqdm  # noqa: PLC0415
         except ImportError:
             return
-        self._bar = tqdm(desc=what, total=total, initial=done, unit="B", unit_scale=True, disable=None, leave=False)
+        self._bar = tqdm(
+            desc=what, total=total, initial=done, unit=unit, unit_scale=unit == "B", disable=None, leave=False
+        )
 
     def add(self, count: int) -> None:
-        """Count so many bytes more."""
+        """Count so many more."""
         if self._bar is not None:
             self._bar.update(count)
 

@@ -107,7 +107,7 @@ class Derived:
                     "to have it made from the data."
                 )
             return
-        replace_text(path, "".join(f"{ident}\n" for ident in idents))
+        _replace(path, idents)
         self.written.append(path)
 
 
@@ -171,13 +171,17 @@ def read_list(path: Path) -> list[str]:
         raise DatasetError(f"{path} cannot be read as a list of ids: {error}.") from None
 
 
+def _replace(path: Path, idents: Iterable[str]) -> None:
+    replace_text(path, "".join(f"{ident}\n" for ident in idents))
+
+
 # NYUDv2
 
 
 def _derive_nyud(folder: Path, derived: Derived) -> None:
     """Write train.txt, val.txt and test.txt from the lists there are in any form, and trainval.txt from them."""
     found: dict[str, list[str]] = {}
-    for path in sorted([*folder.glob("*.txt"), *folder.glob("*/*.txt")]):
+    for path in [*sorted(folder.glob("*.txt")), *sorted(folder.glob("*/*.txt"))]:
         if path.stem in _NYUD_SPLITS and (idents := _nyud_ids(read_list(path))):
             found.setdefault(path.stem, idents)
     for path in sorted([*folder.glob("*.mat"), *folder.glob("benchmarkData/metadata/*.mat")]):
@@ -188,8 +192,10 @@ def _derive_nyud(folder: Path, derived: Derived) -> None:
     for split, idents in found.items():
         path = folder / f"{split}.txt"
         if path.exists() and _nyud_ids(read_list(path)) == idents != read_list(path):
-            path.unlink()  # the same ids in another form, such as img_5001
-        derived.write(path, idents)
+            _replace(path, idents)  # the same ids in another form, such as img_5001
+            derived.written.append(path)
+        else:
+            derived.write(path, idents)
 
 
 def _nyud_ids(names: Iterable[str]) -> list[str]:

@@ -25,17 +25,19 @@ from typing import Any, BinaryIO, cast
 from datasets import DatasetError
 from datasets.catalogue import Layout
 from datasets.digests import CHUNK, sizes
-from datasets.download import check_room
+from datasets.download import check_room, shown
 from datasets.formats import is_gzip, is_zip
+from datasets.places import files_below
 from datasets.progress_bar import ProgressBar
 
 _LONGEST_PART = 255
 _LONGEST_PATH = 1024
 _DEEPEST = 24
-# How much is read at once. Of names and headers too, which tarfile holds in memory: a longer one is no name.
 _READ = 2**17
-_MOST_READ = 2**18
 _BLOCK = 512
+# How long one member's headers may be, and all members' on an average: tarfile holds them in memory.
+_MOST_HEADER = 2**16
+_USUAL_HEADER = 4 * _BLOCK
 _HARMLESS = 2**26
 _NOTHING = b"\0" * _BLOCK
 
@@ -54,6 +56,10 @@ class Member:
     """What opens it."""
 
 
+class Unusable(DatasetError):
+    """An archive is damaged, hostile or another one: it will be no better the next time."""
+
+
 class _Hostile(Exception):
     """Something in the archive that no dataset has; the message follows on the archive's name."""
 
@@ -62,8 +68,9 @@ def unpack(source: Path, layout: Layout, staging: Path, prefer: str) -> dict[str
     """Unpack what `layout` wants of an archive or folder into `staging`, which must be empty or not be there.
 
     `prefer` is the name of the folder to take where an archive holds several that fit. Returns each file's path in
-    `staging` and its SHA-256. Raises DatasetError for an archive that is damaged, hostile, too large for the disk or
-    without what is wanted, and OSError for what cannot be written; `staging` is then to be removed.
+    `staging` and its SHA-256. Raises Unusable for an archive that is damaged, hostile or without what is wanted,
+    DatasetError for one that is too large for the disk, and OSError for what cannot be written; `staging` is then to
+    be removed.
     """
     staging.mkdir(parents=True, exist_ok=True)
     try:
@@ -78,7 +85,7 @@ def unpack(source: Path, layout: Layout, staging: Path, prefer: str) -> dict[str
                         written[place] = _write(content, staging / place, member, bar)
             return written
     except _Hostile as error:
-        raise DatasetError(f"{source} {error}. Nothing of it was unpacked.") from None
+        raise Unusable(f"{source} {error}. Nothing of it was unpacked.") from None
     except DatasetError:
         raise
     except Exception as error:
@@ -86,7 +93,8 @@ def unpack(source: Path, layout: Layout, staging: Path, prefer: str) -> dict[str
         # that of a place that no file has; what the disk raises has another.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
-        raise DatasetError(f"{source} is damaged ({str(error) or type(error).__name__}). Fetch it again.") from None
+        why = shown(str(error)) or type(error).__name__
+        raise Unusable(f"{source} is damaged ({why}). Fetch it again.") from None
 
 
 def holds(folder: Path, layout: Layout) -> bool:
@@ -112,9 +120,9 @@ def _opened(source: Path, layout: Layout) -> Iterator[tuple[list[Member], Opener
         return
     opened = gzip.open if is_gzip(source) else open
     with opened(source, "rb") as plain:
-        bounded = _Bounded(cast(BinaryIO, plain), _most_bytes(layout, size) + layout.most_members * 4 * _BLOCK)
+        bounded = _Bounded(cast(BinaryIO, plain), _most_bytes(layout, size) + layout.most_members * _USUAL_HEADER)
         with tarfile.open(fileobj=cast(BinaryIO, bounded), mode="r:") as tar:
-            members = _limited(_tar_members(tar), layout, size)
+            members = _limited(_tar_members(tar, bounded), layout, size)
             yield members, lambda member: cast(BinaryIO, tar.extractfile(member.handle))
 
 
@@ -123,11 +131,15 @@ class _Bounded:
 
     def __init__(self, file: BinaryIO, most: int) -> None:
         self._file, self._most = file, most
+        # How many bytes of headers may still be read; None while contents are.
+        self.header: int | None = _MOST_HEADER
 
     def read(self, count: int = -1) -> bytes:
         """Read so many bytes, of which there is a limit."""
-        if not 0 <= count <= _MOST_READ:
-            raise _Hostile(f"has a header of {count} bytes")
+        if self.header is not None:
+            self.header -= count
+        if count < 0 or (count > _READ if self.header is None else self.header < 0):
+            raise _Hostile(f"has a header of more than {_MOST_HEADER} bytes")
         if self._file.tell() > self._most:
             raise _Hostile(f"unpacks to more than {sizes(self._most)}")
         return self._file.read(count)
@@ -151,7 +163,7 @@ def _limited(members: Iterable[Member], layout: Layout, size: int | None) -> lis
     for member in members:
         listed.append(member)
         if member.size < 0:
-            raise _Hostile(f"has a member of {member.size} bytes, {_shown(member.path)}")
+            raise _Hostile(f"has a member of {member.size} bytes, {shown(member.path)}")
         total += member.size
         if len(listed) > layout.most_members:
             raise _Hostile(f"has more than {layout.most_members} members")
@@ -169,13 +181,11 @@ def _most_bytes(layout: Layout, size: int | None) -> int:
 
 
 def _folder_members(folder: Path) -> Iterator[Member]:
-    for parent, _, files in os.walk(folder):
-        for name in files:
-            path = Path(parent, name)
-            # A link in a person's own folder is their own affair, as long as it leads to a file.
-            status = path.stat() if path.exists() else path.lstat()
-            fault = "" if stat.S_ISREG(status.st_mode) else "is no plain file"
-            yield Member(path.relative_to(folder).as_posix(), status.st_size, fault, path)
+    for path in files_below(folder):
+        # A link in a person's own folder is their own affair, as long as it leads to a file.
+        status = path.stat() if path.exists() else path.lstat()
+        fault = "" if stat.S_ISREG(status.st_mode) else "is no plain file"
+        yield Member(path.relative_to(folder).as_posix(), status.st_size, fault, path)
 
 
 def _check_zip_entries(source: Path, layout: Layout) -> None:
@@ -205,13 +215,19 @@ def _zip_member(info: zipfile.ZipInfo) -> Member:
     return Member(path, info.file_size, fault, info)
 
 
-def _tar_members(tar: tarfile.TarFile) -> Iterator[Member]:
-    last = -1
+def _tar_members(tar: tarfile.TarFile, file: _Bounded) -> Iterator[Member]:
+    last, end, headers, count = -1, 0, 0, 0
     while (info := tar.next()) is not None:
         if info.offset <= last:
             raise _Hostile("has members that lead back to earlier ones")
-        last = info.offset
+        count += 1
+        headers += info.offset_data - end
+        if headers > count * _USUAL_HEADER + 2**20:
+            raise _Hostile(f"has {headers} bytes of headers for {count} members")
+        last, end = info.offset, tar.offset  # type: ignore[attr-defined]
         yield _tar_member(info)
+        file.header = _MOST_HEADER
+    file.header = None
     # tarfile takes any damaged header but the first for the end.
     tar.fileobj.seek(tar.offset)  # type: ignore[union-attr, attr-defined]
     if tar.fileobj.read(_BLOCK) != _NOTHING:  # type: ignore[union-attr]
@@ -250,7 +266,7 @@ def _choose(members: Iterable[Member], layout: Layout, prefer: str, source: Path
         place = path.removeprefix(base)
         if path.startswith(base) and any(_matches(place.split("/"), pattern) for pattern in layout.take):
             if member.fault or path in doubles:
-                raise _Hostile(f"has {_shown(path)}, which {member.fault or 'is in it twice'}")
+                raise _Hostile(f"has {shown(path)}, which {member.fault or 'is in it twice'}")
             _check_filter(member, staging)
             chosen[place] = member
     return chosen
@@ -261,13 +277,13 @@ def _clean(member: Member) -> str:
     path = member.path
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if path.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", path) or ".." in re.split(r"[/\\]", path):
-        raise _Hostile(f"has the member {_shown(path)}, which leads out of its folder")
+        raise _Hostile(f"has the member {shown(path)}, which leads out of its folder")
     if re.search(r"[\x00-\x1f\x7f]", path):
-        raise _Hostile(f"has the member {_shown(path)}, whose name holds control characters")
+        raise _Hostile(f"has the member {shown(path)}, whose name holds control characters")
     if len(path) > _LONGEST_PATH or any(len(os.fsencode(part)) > _LONGEST_PART for part in parts):
-        raise _Hostile(f"has a member with a name of {len(path)} characters, {_shown(path)}")
+        raise _Hostile(f"has a member with a name of {len(path)} characters, {shown(path)}")
     if len(parts) > _DEEPEST:
-        raise _Hostile(f"has a member {len(parts)} folders deep, {_shown(path)}")
+        raise _Hostile(f"has a member {len(parts)} folders deep, {shown(path)}")
     return "/".join(parts)
 
 
@@ -278,7 +294,7 @@ def _check_filter(member: Member, staging: Path) -> None:
         try:
             judge(member.handle, str(staging))
         except tarfile.TarError as error:
-            raise _Hostile(f"has {_shown(member.path)}, which Python's filter refuses ({error})") from None
+            raise _Hostile(f"has {shown(member.path)}, which Python's filter refuses ({error})") from None
 
 
 def _base(paths: Iterable[str], layout: Layout, prefer: str, source: Path) -> str:
@@ -297,12 +313,12 @@ def _base(paths: Iterable[str], layout: Layout, prefer: str, source: Path) -> st
     if len(fitting) == 1:
         return fitting[0]
     if not fitting:
-        raise DatasetError(
+        raise Unusable(
             f"{source} is not what was expected: no folder of it holds {' and '.join(layout.marks)}. It has "
             f"{_outline(paths)}. If that is another archive, name the right one with --from FILE."
         )
-    raise DatasetError(
-        f"{source} holds {' and '.join(layout.marks)} in several folders, {', '.join(map(_shown, fitting))}: unpack "
+    raise Unusable(
+        f"{source} holds {' and '.join(layout.marks)} in several folders, {', '.join(map(shown, fitting))}: unpack "
         "the one that you want and name its folder with --from FOLDER."
     )
 
@@ -316,12 +332,7 @@ def _matches(parts: list[str], pattern: str) -> bool:
 def _outline(paths: Iterable[str]) -> str:
     """Return the first folders of an archive, to say what it is."""
     tops = sorted({"/".join(path.split("/")[:-1]) + "/" if "/" in path else path for path in paths})
-    return ", ".join(map(_shown, tops[:8])) + (f" and {len(tops) - 8} more" if len(tops) > 8 else "") or "no files"
-
-
-def _shown(path: str) -> str:
-    """Return a stranger's text as it can be printed."""
-    return repr(path if len(path) <= 120 else f"{path[:100]}...").strip("'\"")
+    return ", ".join(map(shown, tops[:8])) + (f" and {len(tops) - 8} more" if len(tops) > 8 else "") or "no files"
 
 
 def _write(content: BinaryIO, path: Path, member: Member, bar: ProgressBar) -> str:
@@ -333,10 +344,10 @@ def _write(content: BinaryIO, path: Path, member: Member, bar: ProgressBar) -> s
         while chunk := content.read(_READ):
             count += len(chunk)
             if count > member.size:
-                raise _Hostile(f"has {_shown(member.path)}, which is larger than the {member.size} bytes it declares")
+                raise _Hostile(f"has {shown(member.path)}, which is larger than the {member.size} bytes it declares")
             file.write(chunk)
             digest.update(chunk)
             bar.add(len(chunk))
     if count != member.size:
-        raise _Hostile(f"is cut off: {_shown(member.path)} has {count} of {member.size} bytes")
+        raise _Hostile(f"is cut off: {shown(member.path)} has {count} of {member.size} bytes")
     return digest.hexdigest()

@@ -25,7 +25,10 @@ def verify(names: Sequence[str], data: Path) -> str:
         return f"There is nothing in {data} to check: python -m datasets status lists what can be fetched."
     lines, wrong = [], 0
     for source in sources:
-        problems = list(_problems(source, data))
+        try:
+            problems = list(_problems(source, data))
+        except DatasetError as error:
+            problems = [str(error)]
         wrong += bool(problems)
         lines += [f"{source.name}: {problem}" for problem in problems] or [
             f"{source.name}: {_what_was_checked(source, data)}"
@@ -69,7 +72,12 @@ def _problems(source: Source, data: Path) -> Iterator[str]:
     else:
         if record is not None:
             yield from _problems_of_files(path, record, again)
-        yield from _problems_of_splits(source, data)
+        yield from _problems_of_splits(source, data, record)
+        lists = {split.list for split in _splits_of(source)}
+        for companion in source.companions:
+            place = f"{source.path}/{companion.place}"
+            if companion.needed and place not in lists and not (data / place).is_file():
+                yield f"there is no {data / place}: {again}"
 
 
 def _problems_of_weights(source: Source, path: Path, record: Record | None, again: str) -> Iterator[str]:
@@ -101,11 +109,14 @@ def _problems_of_files(folder: Path, record: Record, again: str) -> Iterator[str
             yield f"{len(places):,} files of {folder} are {what}, such as {places[0]}: {again} --force"
 
 
-def _problems_of_splits(source: Source, data: Path) -> Iterator[str]:
+def _problems_of_splits(source: Source, data: Path, record: Record | None) -> Iterator[str]:
+    # What this tool did not unpack it does not complete either.
+    away = "" if record is not None else f"move {data / source.path} away, and then: "
+    again = f"{away}python -m datasets fetch {source.name}{'' if away else ' --force'}"
     for split in _splits_of(source):
         path = data / split.list
         if not path.exists():
-            hint = "python -m datasets splits" if split.name in ("seg11valid", "trainval", "test") else "fetch it again"
+            hint = "python -m datasets splits" if split.name in ("seg11valid", "trainval", "test") else again
             yield f"{split.name}: there is no {path}: {hint}"
             continue
         idents = splits.read_list(path)

@@ -53,5 +53,7 @@ build build --isolation chroot --target test --tag "$tag" --build-arg BASE="$BAS
     "${flags[@]}" .
 container=$(build from "$tag")
 trap 'build rm "$container" >/dev/null' EXIT
-build run --isolation chroot "$container" -- python docker/welcome.py
-build run --isolation chroot "$container" -- python -m pytest "${tests[@]}"
+# A container's own name has an address under Docker alone, and torchrun looks it up.
+inside() { build run --isolation chroot --hostname localhost "$container" -- "$@"; }
+inside python docker/welcome.py
+inside python -m pytest "${tests[@]}"

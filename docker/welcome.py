@@ -10,15 +10,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 NEXT = """
+What to type after `docker run ... IMAGE`:
+
+  python voc-fcn32s/solve.py --rehearse                         an experiment in miniature, on generated data
   python -m datasets fetch voc2011 sbd vgg16                    data and weights, into /fcn/data
   python -m nets convolutionalize vgg16                         VGG16 as the convolutional net that training starts from
-  cd voc-fcn32s && python solve.py --gpu 0                      train; all that it writes goes to /fcn/results
+  python voc-fcn32s/solve.py --gpu 0                            train; all that it writes goes to /fcn/results
   python score.py --split seg11valid --net voc-fcn32s --gpu 0   score
   python paper.py                                               every published row, its command, and what was measured
-  cd voc-fcn32s && python solve.py --rehearse                   an experiment in miniature, on generated data
   caffe help                                                    Caffe's own command
 
-Mount folders at /fcn/data and /fcn/results to keep what is there (docker run -v "$PWD/data:/fcn/data" ...).
+To keep what is in /fcn/data and /fcn/results, mount folders of your own there:
+mkdir -p data results, and then docker run -v "$PWD/data:/fcn/data" -v "$PWD/results:/fcn/results" ...
 """
 
 

@@ -8,5 +8,6 @@
 
 A net is a dataset's input and loss (voc.py, nyud.py, siftflow.py, pascalcontext.py, shapes.py) around a trunk
 (vgg16.py, alexnet.py, googlenet.py) and a head (heads.py); experiments.py says which make up which experiment. All of
-it is plain pycaffe, so that it runs on BVLC Caffe too. The solver.prototxt files are written by hand.
+it is plain pycaffe, so that it runs on BVLC Caffe too. Their solver.prototxt files are written by hand; those of
+variants (ablations.py, cvpr.py, context33.py) and of datasets of one's own (own.py) with the nets.
 """

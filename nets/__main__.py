@@ -23,9 +23,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m nets",
         description="Write the experiments' prototxts.",
-        epilog=f"Other commands, each with a --help of its own: {', '.join(COMMANDS)}.",
+        epilog="\n".join(
+            [
+                f"Other commands, each with a --help of its own: {', '.join(COMMANDS)}.",
+                "",
+                "The experiments:",
+                *EXPERIMENTS,
+            ]
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", nargs="*", help=f"experiments (default: all of {', '.join(EXPERIMENTS)}), or variants")
+    parser.add_argument("name", nargs="*", help="experiments, or variants (default: all experiments)")
     parser.add_argument("--check", action="store_true", help="write nothing; list the files that differ")
     options = parser.parse_args(argv)
     for name in options.name:

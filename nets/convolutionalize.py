@@ -137,7 +137,9 @@ def in_data(file: str) -> Path:
 def main(argv: Sequence[str]) -> int:
     """Do what a command line asks; SystemExit with a sentence where it cannot be done."""
     parser = argparse.ArgumentParser(
-        prog="python -m nets convolutionalize", description="Make a classifier's weights those of a convolutional net."
+        prog="python -m nets convolutionalize",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("base", choices=BASES)
     parser.add_argument("source", nargs="?", type=Path, help="the classifier's weights (data/ilsvrc-nets/...)")

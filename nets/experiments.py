@@ -86,9 +86,10 @@ def evaluation_split(name: str) -> str:
 def write(name: str, root: Path = ROOT, thin: int = 1) -> list[Path]:
     """Write an experiment's prototxts into its folder under ``root``; gives their paths."""
     paths = []
+    whose = "yours to change, but that writes it anew" if _is_own(name, root) else "change nets/, not this file"
     for path, net in _files(name, root, thin):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"# Written by `python -m nets {name}`: change nets/, not this file.\n{to_text(net)}")
+        path.write_text(f"# Written by `python -m nets {name}`: {whose}.\n{to_text(net)}")
         paths.append(path)
     return paths
 
@@ -112,13 +113,18 @@ _FLOAT = re.compile(r"(?<=: )-?\d+(\.\d+(e[+-]?\d+)?|e[+-]?\d+)$", re.MULTILINE)
 
 def _files(name: str, root: Path, thin: int = 1) -> list[tuple[Path, Any]]:
     """The messages that an experiment's prototxts hold, each with its path."""
-    experiment = lookup(name, root if (root / name).parent.joinpath(own.DATASET).is_file() else ROOT)
+    experiment = lookup(name, root if _is_own(name, root) else ROOT)
     files: list[tuple[Path, Any]] = [
         (root / name / file, experiment.net(split, thin=thin)) for file, split in experiment.splits.items()
     ]
     if experiment.solver is not None:
         files.append((root / name / "solver.prototxt", caffe_pb2.SolverParameter(**experiment.solver)))
     return files
+
+
+def _is_own(name: str, root: Path) -> bool:
+    """Whether an experiment is one of a dataset of one's own."""
+    return (root / name).parent.joinpath(own.DATASET).is_file()
 
 
 def _read(path: Path, kind: Any = caffe_pb2.NetParameter) -> Any:

@@ -4,7 +4,7 @@
 
 DATA holds images/ID.jpg (or .png, ...) and labels/ID.png, where a label's pixels are class indices, 255 void; --classes
 names the classes, one a line, in that order. Every image and label is read and checked. Where DATA has no train.txt and
-val.txt, they are written: --val-share of the ids, drawn by --seed, is for scoring. Then come, in cells-fcn/, the
+val.txt, they are written: --val-share of the labelled, drawn by --seed, is for scoring. Then come, in cells-fcn/, the
 experiments 32s, 16s and 8s with their solve.py. With DATA in the repository's data/, the folder also works elsewhere.
 """
 
@@ -23,7 +23,7 @@ import numpy as np
 
 from nets.experiments import ROOT, write
 from nets.own import DATASET, STAGES
-from reading.folder_files import find_images, find_labels
+from reading.folder_files import LABEL_SUFFIXES, SUFFIXES, files_by_id, find_images, find_labels, some
 from reading.image_files import read_image, read_index_image, read_lines
 from vis import VOID
 
@@ -103,9 +103,13 @@ def new(name: str, data: Path, classes: Path, val_share: float = 0.2, seed: int 
         raise ValueError(f"{root / folder} is there already: choose another name, or remove it.")
     data = data.resolve()
     names = _class_names(classes)
+    drawn = not _list_file(data, "train").is_file()
     lists = _lists(data, val_share, seed)
     pixels, shares = _check(data, lists, names)
 
+    if drawn:
+        for split, ids in lists.items():
+            _list_file(data, split).write_text("".join(f"{i}\n" for i in ids), encoding="utf-8")
     (root / folder).mkdir()
     images = {split: len(ids) for split, ids in lists.items()}
     stored = {"data": _relative(data, root), "classes": len(names), "pixels": pixels, "images": images}
@@ -128,14 +132,21 @@ def new(name: str, data: Path, classes: Path, val_share: float = 0.2, seed: int 
         )
         (root / folder / stage / "solve.py").write_text(text, encoding="utf-8")
     table = "\n".join(f"  {100 * share:6.2f} %  {n}" for n, share in zip(names, shares, strict=True))
+    unlabelled = sorted(set(files_by_id(data / "images", SUFFIXES)) - set().union(*lists.values())) if drawn else []
+    left_out = f"Without a label, and so in neither list: {some(unlabelled)}\n" if unlabelled else ""
     return (
         f"{name}: {images['train']} images to train on, {images['val']} to score on; the labelled pixels are\n{table}\n"
+        f"{left_out}"
         f"Next: cd {folder}/32s && python solve.py --gpu 0 (first, to see that all works: python solve.py --rehearse)"
     )
 
 
 def _class_names(path: Path) -> list[str]:
     names = read_lines(path, "class names")
+    comments = [name for name in names if name.startswith("#")]
+    if comments:
+        # A name too many would give every later class the name of the one before it.
+        raise ValueError(f"{path} has the line {comments[0]!r}: expected names alone, one a line, and no comments.")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"{path} names {', '.join(twice)} more than once.")
@@ -145,11 +156,11 @@ def _class_names(path: Path) -> list[str]:
 
 
 def _lists(data: Path, val_share: float, seed: int) -> dict[str, list[str]]:
-    """The ids of train.txt and val.txt, which are drawn and written where there is neither."""
+    """The ids of train.txt and val.txt, which are drawn from the labels' where there is neither."""
     for sub in ("images", "labels"):
         if not (data / sub).is_dir():
             raise FileNotFoundError(f"There is no folder {data / sub}: expected images/ID.jpg and labels/ID.png.")
-    files = {split: data / f"{split}.txt" for split in ("train", "val")}
+    files = {split: _list_file(data, split) for split in ("train", "val")}
     there = [path for path in files.values() if path.is_file()]
     if len(there) == 1:
         raise ValueError(
@@ -165,30 +176,33 @@ def _lists(data: Path, val_share: float, seed: int) -> dict[str, list[str]]:
         return lists
     if not 0 < val_share < 1:
         raise ValueError(f"--val-share is {val_share}: expected a number between 0 and 1, such as 0.2.")
-    ids = sorted(
-        path.relative_to(data / "labels").with_suffix("").as_posix() for path in (data / "labels").rglob("*.png")
-    )
+    ids = sorted(files_by_id(data / "labels", LABEL_SUFFIXES))
     if len(ids) < 2:
-        raise ValueError(f"{data / 'labels'} has {len(ids)} PNGs: expected two labels at least.")
+        raise ValueError(
+            f"{data / 'labels'} has {len(ids)} labels: expected two at least, ID.png for images/ID.jpg. (A JPEG does "
+            "not keep the indices.)"
+        )
     count = min(max(1, round(val_share * len(ids))), len(ids) - 1)
     drawn = set(random.Random(seed).sample(ids, count))
-    lists = {"train": [i for i in ids if i not in drawn], "val": sorted(drawn)}
     find_images(data / "images", ids, data / "labels")
-    for split, path in files.items():
-        path.write_text("".join(f"{i}\n" for i in lists[split]), encoding="utf-8")
-    return lists
+    return {"train": [i for i in ids if i not in drawn], "val": sorted(drawn)}
+
+
+def _list_file(data: Path, split: str) -> Path:
+    return data / f"{split}.txt"
 
 
 def _check(data: Path, lists: dict[str, list[str]], names: Sequence[str]) -> tuple[int, np.ndarray]:
     """Read every image and label; gives the median of pixels an image, and each class's share of the labelled ones."""
     images: dict[str, Path] = {}
+    label_files: dict[str, Path] = {}
     for split, ids in lists.items():
-        images |= find_images(data / "images", ids, data / f"{split}.txt")
-        find_labels(data / "labels", ids, data / f"{split}.txt")
+        images |= find_images(data / "images", ids, _list_file(data, split))
+        label_files |= find_labels(data / "labels", ids, _list_file(data, split))
     counts = np.zeros(256, np.int64)
     sizes = []
     for ident, image_file in _shown(images.items()):
-        label_file = data / "labels" / f"{ident}.png"
+        label_file = label_files[ident]
         labels = read_index_image(label_file)
         size = read_image(image_file).size
         if size != labels.shape[::-1]:
@@ -219,7 +233,7 @@ def _shown(items: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, Path]]:
         from tqdm import tqdm  # noqa: PLC0415  used where it is installed
     except ImportError:
         return iter(items)
-    return iter(tqdm(items, desc="checking", unit="image", leave=False))
+    return iter(tqdm(items, desc="checking", unit="image", leave=False, disable=None))
 
 
 def _relative(data: Path, root: Path) -> str:

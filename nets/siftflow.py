@@ -12,7 +12,7 @@ import caffe
 from nets import vgg16, voc
 
 SEMANTIC_CLASSES = 33
-GEOMETRIC_CLASSES = 3  # horizontal, vertical, sky
+GEOMETRIC_CLASSES = 3  # sky, horizontal, vertical
 SIZE = 256  # of every image, in pixels each way
 
 

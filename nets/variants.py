@@ -17,7 +17,7 @@ from google.protobuf import text_format
 
 import surgery
 from caffe.proto import caffe_pb2
-from nets.experiments import ROOT, VARIANTS, evaluation_split, lookup, write
+from nets.experiments import ROOT, VARIANTS, evaluation_split, lookup, outdated, write
 from nets.recipes import Variant
 
 # Of the base nets: the file, and how to come by it.
@@ -48,7 +48,11 @@ def chosen(script: str, manual: str | None, argv: Sequence[str] | None = None) -
         near = difflib.get_close_matches(own, variants, 3) or list(variants)
         raise SystemExit(f"{here.name} has no variant '{own}'; there are {', '.join(near)}. --list says what they are.")
     name, variant = f"{here.name}/{own}", variants[own]
-    write(name)
+    try:
+        if outdated(name):
+            write(name)
+    except OSError as error:
+        raise SystemExit(f"The prototxts of {name} cannot be written: {error}") from None
     files = [weights_file(source) for source in variant.starts_from]
     return {
         "script": script,

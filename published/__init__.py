@@ -21,12 +21,12 @@ def find(name: str) -> list[tuple[Table, Row]]:
 
     Raises ValueError with the near names where there is none such.
     """
-    table, _, row = name.partition("/")
+    table, slash, row = name.partition("/")
     if table not in TABLES:
         near = difflib.get_close_matches(name, [*TABLES, *_row_names()], 3) or list(TABLES)
         raise ValueError(f"No table is called '{table}'; there are {', '.join(near)}.")
     rows = {one.name: one for one in TABLES[table].rows}
-    if not row:
+    if not slash:
         return [(TABLES[table], one) for one in rows.values()]
     if row not in rows:
         near = difflib.get_close_matches(row, rows, 3, 0.5) or list(rows)

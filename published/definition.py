@@ -104,6 +104,8 @@ MEAN_ACCURACY = Column("mean_accuracy", "mean acc.")
 MEAN_IU = Column("mean_iu", "mean IU")
 FW_IU = Column("fw_iu", "f.w. IU")
 FOUR = (PIXEL_ACCURACY, MEAN_ACCURACY, MEAN_IU, FW_IU)
+# Of its own beside FOUR, where a paper does not say whether the background counts.
+WITHOUT_BACKGROUND = Column("mean_iu_without_background", "mean IU, no bg")
 GEOMETRIC = Column("geometric_accuracy", "geom. acc.", metric="pixel_accuracy", head="score_geo")
 GAIN = Column("gain", "gain", source="gain", unit="points of mean IU")
 SHARE = Column("share", "share", source="share", digits=0)

@@ -7,6 +7,8 @@ What counts as measured is a scoring of the whole split, by the published count 
 training here left (or the authors', where the row says so), masked as the row is. Of several, the one furthest in
 training counts; of several at that iteration, the newest. A scoring of a part of the split is told apart, with its
 count. Rehearsals, shift-and-stitch and weights of no known iteration do not count.
+
+A file that cannot be read, or is not what its name promises, is passed over with a line on stderr.
 """
 
 from __future__ import annotations
@@ -20,12 +22,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import analyze
 import published
 from experiment import ROOT, results_folder, run_folder
 from nets.structure import structure
 from published import Column, Row, Table
-from scoring.results import read_result
+from scoring.metrics import Scores
+from scoring.results import read_result, write_result
 from training.progress import read_log
 
 # Where the repository keeps the result files that it is published with.
@@ -37,7 +42,35 @@ RECORDED = "recorded.json"
 # The sources of columns (published.Column) whose numbers a person puts in.
 BY_HAND = ("server", "clock")
 
+# What is asked of a result file here, and the types that it may have.
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("experiment", "split", "head", "date"), str),
+    **dict.fromkeys(("images", "split_images"), int),
+    **dict.fromkeys(("iteration", "stitch"), (int, type(None))),
+    **dict.fromkeys(("released", "rehearsal"), bool),
+    **dict.fromkeys(
+        ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu", "mean_iu_without_background"),
+        (int, float, type(None)),
+    ),
+    "mask": (str, type(None)),
+    "weights": dict,
+}
+
 Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A scoring of a part of a row's images: no measured number, but worth knowing where there is nothing else."""
+
+    result: Path
+    images: int
+    iteration: int | None
+    classes: int
+    """How many of the classes the images have: the means are over these."""
+    of_classes: int
+    values: dict[str, float]
+    """By the table's columns, as Measured's."""
 
 
 @dataclass
@@ -48,18 +81,15 @@ class Measured:
     result: Path | None = None
     """The file that the scores are from."""
     iteration: int | None = None
-    remarks: list[str] = field(default_factory=list)
-    """What has to be known of them: a scoring of a part of the split, for one."""
+    part: Part | None = None
+    """What a part of the images gave, where all of them were not scored."""
 
 
 class Measurements:
     """All that was measured, as files found once."""
 
     def __init__(self, root: Path = ROOT, committed_only: bool = False) -> None:
-        """Look through the repository at ``root``, or only through its measured/.
-
-        A file of scores that cannot be read is passed over, with a line on stderr.
-        """
+        """Look through the repository at ``root``, or only through its measured/."""
         self._root = root
         self._committed = committed_only
         self._folders = [root / COMMITTED] if committed_only else [results_folder(root), root / COMMITTED]
@@ -81,7 +111,7 @@ class Measurements:
         if best is not None:
             measured.result, measured.iteration = best[0], best[1]["iteration"]
         elif (part := self._furthest(row, whole=False)) is not None:
-            measured.remarks.append(_partly(row, part[1]))
+            measured.part = self._part(table, row, *part)
         recorded = self._recorded.get(f"{table.name}/{row.name}", {})
         for column in table.columns:
             value = recorded.get(column.key) if column.source in BY_HAND else self._value(row, column, best)
@@ -104,17 +134,33 @@ class Measurements:
             for path, result in self._results
             if _is_of(row, head, result)
             and _is_whole(row, result) == whole
-            and (weights is None or result["weights"]["sha256"] == weights)
+            and (weights is None or result["weights"].get("sha256") == weights)
         ]
         return max(found, key=lambda one: (one[1]["iteration"] or 0, one[1]["date"]), default=None)
+
+    def _part(self, table: Table, row: Row, path: Path, result: Result) -> Part:
+        """Return what a scoring of a part of a row's images says."""
+        scored = {column.key: self._score(row, column, result, whole=False) for column in table.columns}
+        values = {key: value for key, value in scored.items() if value is not None}
+        present = Scores(np.array(result["confusion"])).present
+        return Part(path, result["images"], result["iteration"], int(present.sum()), len(present), values)
+
+    def _score(self, row: Row, column: Column, result: Result, whole: bool) -> float | None:
+        """Return what a result file gives for a column, or for that of another head the one of the same weights."""
+        if column.source != "score":
+            return None
+        if column.head:
+            other = self._furthest(row, whole, column.head, result["weights"].get("sha256"))
+            if other is None:
+                return None
+            result = other[1]
+        value = result[column.metric or column.key]
+        return None if value is None else 100 * value
 
     def _value(self, row: Row, column: Column, best: tuple[Path, Result] | None) -> float | None:
         """Return a row's measured number, None if there is none."""
         if column.source == "score":
-            if best is not None and column.head:
-                best = self.best(row, column.head, best[1]["weights"]["sha256"])
-            value = best[1].get(column.metric or column.key) if best is not None else None
-            return None if value is None else 100 * value
+            return None if best is None else self._score(row, column, best[1], whole=True)
         if column.source in ("gain", "share"):
             return self._compared(row, column, best)
         if column.source == "structure":
@@ -133,9 +179,12 @@ class Measurements:
         for folder in self._folders:
             path = folder / "upper-bounds" / f"{row.split.name}.json"
             if path.is_file():
-                bounds = json.loads(path.read_text(encoding="utf-8"))
-                if bounds["images"] == row.split.images:
-                    return 100 * float(bounds["bilinear"][row.name]["mean_iu"])
+                try:
+                    bounds = json.loads(path.read_text(encoding="utf-8"))
+                    if bounds["images"] == row.split.images:
+                        return 100 * float(bounds["bilinear"][row.name]["mean_iu"])
+                except (OSError, ValueError, KeyError, TypeError) as error:
+                    _pass_over(path, f"not what analyze.py upper-bounds writes: {error!r}")
         return None
 
     def _compared(self, row: Row, column: Column, best: tuple[Path, Result] | None) -> float | None:
@@ -144,6 +193,8 @@ class Measurements:
         if best is None or other is None:
             return None
         here, there = best[1]["mean_iu"], other[1]["mean_iu"]
+        if here is None or there is None:
+            return None
         if column.source == "gain":
             return 100 * (here - there)
         return 100 * here / there if there else None
@@ -154,9 +205,14 @@ class Measurements:
         if not self._committed:
             folders.append(run_folder(experiment, self._root))
         for folder in reversed(folders):
-            log = read_log(folder / "log.csv")
-            if log and log[-1].iteration >= iteration:
-                return [line.loss_per_pixel for line in log if line.iteration <= iteration][-1]
+            try:
+                log = read_log(folder / "log.csv")
+            except (OSError, ValueError, TypeError) as error:
+                _pass_over(folder / "log.csv", error)
+                continue
+            before = [line.loss_per_pixel for line in log if line.iteration <= iteration]
+            if before and log[-1].iteration >= iteration:
+                return before[-1]
         return None
 
 
@@ -170,7 +226,7 @@ def record(name: str, values: Mapping[str, float], root: Path = ROOT, note: str 
     """Note numbers that no program here can measure, and return the file that holds them.
 
     name: the row, as TABLE/ROW. values: by the table's columns. Raises ValueError for a row or a column that there is
-    not, and for one that score.py measures.
+    not, for one that score.py measures, and for a number that cannot be one.
     """
     rows = published.find(name)
     if "/" not in name:
@@ -179,17 +235,20 @@ def record(name: str, values: Mapping[str, float], root: Path = ROOT, note: str 
     if row.quoted:
         raise ValueError(f"{name} is quoted: nothing here measures it.")
     columns = {column.key: column for column in table.columns if column.source in BY_HAND}
-    for key in values:
+    for key, value in values.items():
         if key not in columns:
             takes = f"it takes {', '.join(columns)}" if columns else "all of its numbers come from files"
             raise ValueError(f"{name} takes no '{key}' by hand: {takes}.")
-    path = root / "results" / RECORDED
+        at_most = 100 if columns[key].source == "server" else sys.float_info.max
+        if not 0 <= value <= at_most:
+            expected = "0 to 100, in per cent" if at_most == 100 else f"0 or more, in {columns[key].unit}"
+            raise ValueError(f"{key} is {value:g}: expected {expected}.")
+    path = results_folder(root) / RECORDED
     recorded = _read_recorded(path)
     former = recorded.get(name, {"values": {}})
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     recorded[name] = {"values": {**former["values"], **values}, "date": now, "note": note}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(recorded, indent=1) + "\n", encoding="utf-8")
+    write_result(path, recorded)
     return path
 
 
@@ -211,15 +270,6 @@ def _is_whole(row: Row, result: Result) -> bool:
     return row.split is not None and result["images"] == result["split_images"] == row.split.images
 
 
-def _partly(row: Row, result: Result) -> str:
-    """Say in a line what was measured on a part of the split."""
-    assert row.split is not None
-    trained = f" at iteration {result['iteration']:,}" if result["iteration"] else ""
-    metrics = {"pixel acc.": "pixel_accuracy", "mean acc.": "mean_accuracy", "mean IU": "mean_iu", "f.w. IU": "fw_iu"}
-    values = [f"{name} {100 * result[key]:.1f}" for name, key in metrics.items() if result[key] is not None]
-    return f"on {result['images']:,} of the {row.split.images:,} images only{trained}: {', '.join(values)}"
-
-
 def _read(path: Path) -> Result | None:
     """Return a result file's scores; None for JSON of another kind, and for what cannot be read."""
     if path.name.startswith("."):
@@ -228,10 +278,20 @@ def _read(path: Path) -> Result | None:
         stored = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(stored, dict) or "confusion" not in stored:
             return None
-        return read_result(path)
-    except (OSError, ValueError) as error:
-        print(f"Passed over: {path}: {error}", file=sys.stderr)
+        result = read_result(path)
+        for name, kind in _FIELDS.items():
+            if not isinstance(result.get(name), kind):
+                raise ValueError(f"its '{name}' is {result.get(name, 'missing')!r}")
+        if np.array(result["confusion"], np.int64).ndim != 2:
+            raise ValueError("its 'confusion' is no matrix")
+        return result
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        _pass_over(path, error)
         return None
+
+
+def _pass_over(path: Path, why: object) -> None:
+    print(f"Passed over: {path}: {why}", file=sys.stderr)
 
 
 def _read_recorded(path: Path) -> dict[str, Any]:
@@ -240,7 +300,7 @@ def _read_recorded(path: Path) -> dict[str, Any]:
         return {}
     try:
         recorded = json.loads(path.read_text(encoding="utf-8"))
-        if all(isinstance(one["values"], dict) for one in recorded.values()):
+        if all(isinstance(value, (int, float)) for one in recorded.values() for value in one["values"].values()):
             return dict(recorded)
     except (ValueError, KeyError, TypeError, AttributeError):
         pass

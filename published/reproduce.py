@@ -6,10 +6,11 @@
 
 Each step is a program of the repository. What is done is skipped: data that is there, a training whose last snapshot
 is there, a score file of that very snapshot. Stopped at any moment, the same command goes on from there, a training
-from its newest complete snapshot. A table's tests on the VOC server end with an archive to hand in.
+from its newest complete snapshot. At the end published stands beside measured. A table's tests on the VOC server end
+with an archive to hand in.
 
 --iterations N trains each stage for N iterations only, in results/iterations-N, and scores that. --rehearse trains
-under results/rehearsal, and its scores are in no table.
+in results/rehearsal, and its scores are in no table; to begin anew, remove it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,21 +31,19 @@ from google.protobuf import text_format
 
 import published
 from caffe.proto import caffe_pb2
-from datasets import records
+from datasets import fetch
 from datasets.catalogue import CATALOGUE, needed_by
-from datasets.unpack import holds
 from experiment import ROOT, iteration_of, results_folder, run_folder
+from nets.context33 import CLASSES_FILE
 from nets.convolutionalize import BASES
 from nets.experiments import EXPERIMENTS, evaluation_split, lookup
 from published import Row, Table
 from published.measurements import BY_HAND, Measurements
 from scoring.results import sha256
+from scoring.submission import TEST_SPLITS
 
 # What an experiment may start from that is no experiment, and the file of weights that it is fetched as.
 FETCHED = {**{name: base.fetch for name, base in BASES.items()}, "googlenet": "googlenet"}
-
-# Where rehearsals lie. To begin them anew, remove it.
-REHEARSALS = "results/rehearsal"
 
 
 @dataclass(frozen=True)
@@ -90,15 +89,18 @@ class Step:
         return f"(cd {shlex.quote(self.folder)} && {command})" if self.folder else command
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``paper.py reproduce``; returns 0, the status of the step that failed, or 130 if interrupted."""
+def main(argv: Sequence[str] | None = None, show: Callable[[str], object] = print) -> int:
+    """Run ``paper.py reproduce``; returns 0, the status of the step that failed, or 130 if interrupted.
+
+    show: is called with the table's or row's name once all is measured.
+    """
     parser = argparse.ArgumentParser(
         prog="paper.py reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("name", metavar="TABLE", help="a table, or a row as TABLE/ROW")
     parser.add_argument("--gpu", type=int, metavar="N", help="compute on GPU N (default: on the CPU)")
-    parser.add_argument("--data", type=_path, metavar="DIR", help="the folder of datasets and weights (data/)")
-    parser.add_argument("--dry-run", action="store_true", help="print the steps that are left, and do nothing")
+    parser.add_argument("--data", type=_path, metavar="DIR", help="the folder of data (default: $FCN_DATA, or data/)")
+    parser.add_argument("--dry-run", action="store_true", help="print the steps, and do nothing")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--iterations", type=_count, metavar="N", help="train each stage for N iterations only")
     length.add_argument(
@@ -117,12 +119,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         quoted = all(row.quoted for _, row in rows)
         print(f"{given.name} {'is quoted: nothing here produces it' if quoted else 'has nothing to rehearse'}.")
         return 0
+    print("".join(f"# {line}\n" for line in _to_bring(rows, options)), end="", flush=True)
     if given.dry_run:
         print("\n".join(f"{step.command}{'    # done' if step.done else ''}" for step in steps))
         return 0
     status = carry_out(steps, options.root)
     if status == 0 and options.rehearse is None:
-        print("\n".join(_left_to_the_reader(rows)))
+        print()
+        show(given.name)
+        print("".join(f"\n{line}" for line in _left_to_the_reader(rows)))
     return status
 
 
@@ -148,13 +153,18 @@ def carry_out(steps: Sequence[Step], root: Path = ROOT) -> int:
 
 
 def call(command: Sequence[str], folder: Path) -> int:
-    """Run a program and wait for it, also after Ctrl-C: it is for the program to finish its iteration."""
+    """Run a program and wait for it, also after Ctrl-C: it is for the program to finish its iteration.
+
+    Returns its exit status; 130 where it ended well in spite of Ctrl-C, which is meant for all steps.
+    """
+    interrupted = []
     # A handler, not SIG_IGN: the program would inherit that.
-    former = signal.signal(signal.SIGINT, lambda number, frame: None)
+    former = signal.signal(signal.SIGINT, lambda number, frame: interrupted.append(number))
     try:
-        return subprocess.Popen(command, cwd=folder).wait()
+        status = subprocess.Popen(command, cwd=folder).wait()
     finally:
         signal.signal(signal.SIGINT, former)
+    return 130 if interrupted and status == 0 else status
 
 
 # The plan
@@ -177,10 +187,16 @@ def plan(found: Iterable[tuple[Table, Row]], options: Options) -> list[Step]:
 
 
 def commands(table: Table, row: Row) -> list[str]:
-    """Return the commands that give a row's numbers, once its experiment is trained; none for one that is quoted."""
+    """Return the commands that train a row's experiment and give its numbers, none for one that is quoted.
+
+    They are those of a first time, whatever is done already; what it starts from has to be there.
+    """
     if row.quoted:
         return []
-    steps = _measure(table, row, Options(), None) or [_train(row.experiment, Options())]
+    steps = _measure(table, row, Options(), None)
+    if row.experiment and not row.released:
+        folder, arguments = _solve(row.experiment)
+        steps = [Step(f"train {row.experiment}", tuple(arguments), folder), *steps]
     return [step.command for step in steps]
 
 
@@ -253,19 +269,10 @@ def _fetch(rows: Sequence[Row], trained: Sequence[str], options: Options) -> lis
     }
     # In the catalogue's order, whatever asks for it first.
     wanted = [name for name in CATALOGUE if name in data | weights or name in models]
-    missing = [name for name in wanted if not _is_there(name, options.data_folder)]
+    missing = fetch.missing(wanted, options.data_folder)
     if not missing:
         return []
     return [Step(f"fetch {' '.join(missing)}", ("-m", "datasets", "fetch", *missing, *options.datasets()))]
-
-
-def _is_there(name: str, data: Path) -> bool:
-    """Whether a source of the catalogue is there: fetched whole, or put there by hand."""
-    source = CATALOGUE[name]
-    record = records.read(data, name)
-    path = data / source.path
-    there = path.is_file() if source.layout is None else path.is_dir() and holds(path, source.layout)
-    return there and (record is None or record.whole)
 
 
 def _convolutionalize(trained: Sequence[str], options: Options) -> list[Step]:
@@ -330,29 +337,20 @@ def _rehearsals(rows: Sequence[Row], trained: Sequence[str], options: Options) -
     steps = []
     for name in trained:
         folder, arguments = _solve(name)
-        out = options.root / REHEARSALS / name
+        out = results_folder(options.root) / "rehearsal" / name
         arguments += ["--rehearse", str(options.rehearse), "--out", _relative(out, options.root / folder)]
         arguments += options.device() + options.datasets()
         done = any(out.glob(f"results/*_iter_{options.rehearse}.json"))
         steps.append(Step(f"rehearse {name}", tuple(arguments), folder, done))
     for row in rows:
         if row.split is not None and row.experiment in trained and row.mask != own_mask(row.experiment):
-            there = f"{REHEARSALS}/{row.experiment}"
+            run = results_folder(options.root) / "rehearsal" / row.experiment
+            there = _relative(run, options.root)
             weights = f"{there}/train_iter_{options.rehearse}.caffemodel"
-            shapes = options.data_folder / "shapes"
-            data = str(shapes.relative_to(options.root) if shapes.is_relative_to(options.root) else shapes)
-            arguments = [
-                "score.py",
-                "--split",
-                row.split.name,
-                "--net",
-                f"{there}/{row.experiment}",
-                "--weights",
-                weights,
-            ]
-            arguments += ["--mask", row.mask or "none", "--out", f"{there}/scored", *options.device(), "--data", data]
-            scored = f"scored/*_iter_{options.rehearse}_mask_{row.mask}*.json"
-            done = any((options.root / there).glob(scored))
+            arguments = ["score.py", "--split", row.split.name, "--net", f"{there}/{row.experiment}"]
+            arguments += ["--weights", weights, "--mask", row.mask or "none", "--out", f"{there}/scored"]
+            arguments += [*options.device(), "--data", _relative(options.data_folder / "shapes", options.root)]
+            done = any(run.glob(f"scored/*_iter_{options.rehearse}_mask_{row.mask}*.json"))
             steps.append(Step(f"score the rehearsed {row.experiment}, {row.mask} masked", tuple(arguments), done=done))
     return steps
 
@@ -371,6 +369,23 @@ def _submit(row: Row, split: str, options: Options) -> Step:
     arguments = ["score.py", "--split", split, "--net", row.experiment, *_weights(row, options), "--submit"]
     arguments += options.device() + options.datasets()
     return Step(f"pack {row.experiment}'s predictions on {split} for the VOC server", tuple(arguments))
+
+
+def _to_bring(found: Iterable[tuple[Table, Row]], options: Options) -> list[str]:
+    """Return what a person has to put in place because no program can fetch it, a line each; none where it is there."""
+    if options.rehearse is not None:
+        return []
+    lines = {}
+    for table, row in found:
+        for split in [column.metric for column in table.columns if column.source == "server" and not row.quoted]:
+            voc = options.data_folder / "pascal" / TEST_SPLITS[split]
+            lists = [voc / "ImageSets" / "Segmentation" / f"{name}.txt" for name in (split, "test")]
+            if not any(path.is_file() for path in lists):
+                lines[voc] = f"To bring: the test images of {TEST_SPLITS[split]}, from the VOC server, into {voc}."
+        names = options.data_folder / CATALOGUE["pascal-context"].path / CLASSES_FILE
+        if "pascalcontext-fcn-33" in row.experiment and not names.is_file():
+            lines[names] = f"To bring: the names of the 33 classes, which no download has, as {names}."
+    return list(lines.values())
 
 
 def _left_to_the_reader(found: Iterable[tuple[Table, Row]]) -> list[str]:

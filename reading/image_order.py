@@ -12,7 +12,8 @@ class ImageOrder:
 
     shuffle False: the list's own, round and round. True: each drawn from all, with replacement, exactly as
     `random.seed(seed)` and one `random.randint(0, count - 1)` an image would draw, but from a generator that
-    nothing else draws from. With no seed, one is taken from the system, and kept in the state.
+    nothing else draws from. (Python 2, which the reference was run with, draws other images from the same seed.) With
+    no seed, one is taken from the system, and kept in the state.
 
     Of several solvers that train together, rank r of n takes images r, r + n, r + 2n, ... of that order.
     """

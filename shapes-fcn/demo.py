@@ -28,10 +28,10 @@ import report
 import score
 from caffe.proto import caffe_pb2
 from datasets import DatasetError, shapes
+from experiment import data_folder, results_folder
 from training import progress
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
 
 STAGES = ("32s", "16s", "8s")
 SPLIT = "seg11valid"
@@ -45,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="demo.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "demo", metavar="DIR", help="(results/demo)")
-    parser.add_argument("--data", type=Path, default=ROOT / "data", metavar="DIR", help="where shapes/ is (data/)")
+    parser.add_argument("--out", type=Path, default=results_folder() / "demo", metavar="DIR", help="(results/demo)")
+    parser.add_argument("--data", type=Path, default=data_folder(), metavar="DIR", help="where shapes/ is (data/)")
     parser.add_argument("--gpu", type=int, metavar="N", help="train on GPU N (default: on the CPU)")
     parser.add_argument("--seed", type=int, metavar="N", help="of the weights that training starts from")
     parser.add_argument(

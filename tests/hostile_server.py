@@ -214,3 +214,29 @@ def sends(other: bytes, kind: str = "application/octet-stream") -> Answer:
 
 
 WEB_PAGE = sends(b"<!DOCTYPE html>\n<html><title>Please log in</title></html>", "text/html")
+
+
+def raw(*pieces: bytes, every: float = 0.0, endless: bool = False) -> Answer:
+    """Send these bytes and no others, head included, with a pause after each piece; the last again without end."""
+
+    def answer(handler: Handler, content: bytes) -> None:
+        handler.close_connection = True
+        for piece in pieces:
+            handler.wfile.write(piece)
+            handler.server.ending.wait(every)
+        while endless and not handler.server.ending.is_set():
+            handler.wfile.write(pieces[-1])
+            handler.server.ending.wait(every)
+
+    return answer
+
+
+def renewed_each_time(after: int) -> Answer:
+    """Break off after so many bytes, and have another version at every request, so that no part is ever resumed."""
+
+    def answer(handler: Handler, content: bytes) -> None:
+        handler.head(200, {"Content-Length": len(content), "ETag": f'"{len(handler.server.requests)}"'})
+        handler.wfile.write(content[:after])
+        handler.close_connection = True
+
+    return answer

@@ -10,6 +10,39 @@ from datasets import catalogue, formats
 from datasets.catalogue import CATALOGUE
 from tests.small_archives import ARCHIVES, CAFFEMODEL, DATASETS, zipped
 
+CAFFE = "http://dl.caffe.berkeleyvision.org"
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "path"),
+    [
+        (
+            "voc2011",
+            "http://host.robots.ox.ac.uk/pascal/VOC/voc2011/VOCtrainval_25-May-2011.tar",
+            "pascal/VOC2011",
+        ),
+        ("nyud", f"{CAFFE}/nyud.tar.gz", "nyud"),
+        (
+            "vgg16",
+            "http://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/VGG_ILSVRC_16_layers.caffemodel",
+            "ilsvrc-nets/VGG_ILSVRC_16_layers.caffemodel",
+        ),
+        ("voc-fcn8s", f"{CAFFE}/fcn8s-heavy-pascal.caffemodel", "fcn-models/fcn8s-heavy-pascal.caffemodel"),
+        (
+            "nyud-fcn/color-hha-32s",
+            f"{CAFFE}/nyud-fcn32s-color-hha-heavy.caffemodel",
+            "fcn-models/nyud-fcn32s-color-hha-heavy.caffemodel",
+        ),
+        (
+            "pascalcontext-fcn/16s",
+            f"{CAFFE}/pascalcontext-fcn16s-heavy.caffemodel",
+            "fcn-models/pascalcontext-fcn16s-heavy.caffemodel",
+        ),
+    ],
+)
+def test_files_have_their_published_addresses(name: str, address: str, path: str) -> None:
+    assert (CATALOGUE[name].download.addresses[0], CATALOGUE[name].path) == (address, path)
+
 
 def test_the_catalogue_is_the_contract() -> None:
     assert set(DATASETS) < set(CATALOGUE)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from datasets.catalogue import CATALOGUE
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")])
 # Pages whose blocks are a program, from top to bottom. The others show pieces of one, which other tests hold.
@@ -84,3 +86,62 @@ def test_every_example_can_be_found_from_its_list(script):
     parts = script.relative_to(ROOT / "examples").parts
     linked = LINK.findall((ROOT / "examples" / "README.md").read_text(encoding="utf-8"))
     assert "/".join(parts) in linked or parts[0] in {link.rstrip("/") for link in linked}
+
+
+# The commands that guides tell a user to type.
+
+GUIDES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "docs" / "questions.md", ROOT / "docker" / "welcome.py"]
+TYPED_LINE = re.compile(r"^ {2,}\(?((?:cd|fcn|make|python) .*)$", re.MULTILINE)
+COMMAND = re.compile(r"(?:cd (?P<folder>[\w/.-]+) && )?python (?P<program>-m \w+|[\w/.-]+\.py)(?P<words>[^#|;&)]*)")
+
+
+def code(guide: Path) -> list[str]:
+    """Return a guide's indented commands and its `spans`, each on one line."""
+    text = re.sub(r"```.*?```", "", guide.read_text(encoding="utf-8"), flags=re.DOTALL)
+    lines = [line.split("  ")[0] for line in TYPED_LINE.findall(text)]  # what follows says what it is for
+    spans = re.findall(r"`([^`]+)`", TYPED_LINE.sub("", text))
+    return [" ".join(piece.split()) for piece in lines + spans]
+
+
+def typed() -> dict[str, tuple[set[str], set[str]]]:
+    """Return each program that is called, with its subcommand, and the options and other words that it is given."""
+    given: dict[str, tuple[set[str], set[str]]] = {}
+    for found in (found for guide in GUIDES for piece in code(guide) for found in COMMAND.finditer(piece)):
+        program, words = found["program"], found["words"].split()
+        if program == "solve.py":  # without a folder it stands for any
+            program = f"{found['folder'] or 'voc-fcn32s'}/solve.py"
+        if words and (program.startswith("-m") or program == "analyze.py"):
+            program = f"{program} {words.pop(0)}"
+        options = {word for word in words if word.startswith("--")}
+        known = given.setdefault(program, (set(), set()))
+        known[0].update(options)
+        known[1].update(set(words) - options)
+    return given
+
+
+@pytest.mark.parametrize("program", sorted(typed()))
+def test_a_command_that_a_guide_names_is_one(program):
+    asked = subprocess.run(
+        [sys.executable, *program.split(), "--help"],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert asked.returncode == 0, asked.stderr
+    strange = typed()[program][0] - set(re.findall(r"--[a-z-]+", asked.stdout))
+    assert not strange, f"{program} does not know {', '.join(sorted(strange))}"
+
+
+def test_what_a_guide_fetches_is_in_the_catalogue():
+    names = typed()["-m datasets fetch"][1]
+    assert {"voc2011", "sbd", "vgg16"} <= names <= set(CATALOGUE)
+
+
+def test_every_make_target_that_a_guide_names_is_one():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = {target for guide in GUIDES for piece in code(guide) for target in re.findall(r"^make ([\w-]+)", piece)}
+    assert {"demo", "test"} <= named
+    assert named - {"shapes"} <= targets  # `make shapes` is python -m datasets'

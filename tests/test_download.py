@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import random
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from tests import hostile_server as server
 from tests.hostile_server import Server
 
 CONTENT = random.Random(0).randbytes(300_000)
+OK = b"HTTP/1.1 200 OK\r\n"
 PATIENCE = Patience(connect=1.0, stall=0.3, waits=(0.0, 0.01))
 
 
@@ -76,7 +79,18 @@ def test_a_file_comes_whole_with_its_digest(web: Server, case: Case) -> None:
         [server.break_off(1000), server.other_part("bytes 0-299999/300000")],
         [server.break_off(1000), server.other_part("nonsense")],
         [server.break_off(1000), server.other_part("bytes 1000-299999/400000")],
+        [server.break_off(1000), server.other_part("bytes 1000-1999/*")],
         [server.break_off(1000), server.status(416, Content_Range="bytes */77")],
+        [server.other_part("bytes 5-9/10")],
+        [server.raw(OK + b"Transfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n0\r\n\r\n")],
+        [server.raw(OK + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nhello")],
+        [server.raw(OK + b"X: " + b"a" * 5_000_000 + b"\r\n\r\n")],
+        [server.raw(OK + b"X: a\r\n" * 10_000 + b"\r\n")],
+        [server.raw(b"\0\1\2\r\n\r\n")],
+        [server.raw(b"HTTP/1.1 100 Continue\r\n\r\n" * 100, every=0.01, endless=True)],
+        [server.raw(OK + b"X: ", b"a", every=0.05, endless=True)],
+        [server.raw(OK + b"Transfer-Encoding: chunked\r\n\r\n5", b" ", every=0.05, endless=True)],
+        [server.raw(OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"a: b\r\n" * 99, every=0.01, endless=True)],
         [server.announce(300_001)],  # then a 416 for byte 300,000 tells that all is there
         [server.announce("many")],
         [server.unannounced],
@@ -161,6 +175,12 @@ def test_pieces_of_two_addresses_are_joined_only_where_a_digest_tells(web: Serve
         (server.sends(b""), "is empty"),
         (server.status(302, Location="/file"), "redirects in circles"),
         (server.status(302, Location="ftp://127.0.0.1/file"), "cannot be asked"),
+        (server.status(302, Location="file:///etc/passwd"), "cannot be asked"),
+        (server.status(302, Location="http://[::x/"), "cannot be asked"),
+        (server.status(302, Location=f"http://{'a' * 80}.example/"), "cannot be asked"),
+        (server.status(302), "answers 302"),
+        (server.raw(b"HTTP/1.1 404 \x1b[2J\r\n\r\n"), r"answers 404 \\x1b\[2J"),
+        (server.raw(OK + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n\x1f\x8b"), "has the md5"),
         (server.announce(10**9), "announces 1.0 GB, more than file can have"),
         (server.endless, "sends more than 1.0 MB"),
         (server.announce(1000), "has the md5"),
@@ -184,6 +204,54 @@ def test_redirects_are_followed(web: Server, case: Case) -> None:
     assert case.target.read_bytes() == CONTENT
 
 
+def test_what_comes_with_a_redirect_is_not_read(web: Server, case: Case) -> None:
+    head = b"HTTP/1.1 302 Found\r\nLocation: /file\r\nContent-Encoding: gzip\r\n\r\n"
+    web.scripts["/old"] = [server.raw(head, b"\0" * 65536, endless=True)]
+    case.fetch(web, f"{web.address}/old")
+    assert [path for path, _ in web.requests] == ["/old", "/file"]
+    assert case.target.read_bytes() == CONTENT
+
+
+def test_a_time_limit_leaves_the_alarm_as_it_was() -> None:
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(download._Broken, match="nothing of use"), download._within(0.01):
+        time.sleep(1)
+    with download._within(0.01):
+        pass
+    time.sleep(0.02)
+    assert signal.getsignal(signal.SIGALRM) is before
+
+
+def test_an_address_that_has_nothing_costs_nothing(web: Server, case: Case) -> None:
+    web.scripts["/file"] = [server.break_off(100_000), *[server.status(503)] * 2]
+    with pytest.raises(DatasetError):
+        case.fetch(web, digest=False)
+    web.scripts["/portal"] = [server.WEB_PAGE]
+    case.fetch(web, f"{web.address}/none", f"{web.address}/portal", f"{web.address}/file", digest=False)
+    assert web.ranges()[-3:] == [None, None, "bytes=100000-"]
+    assert case.target.read_bytes() == CONTENT
+    case.part.write_bytes(CONTENT[:100_000])
+    web.scripts["/file"] = [server.WEB_PAGE]
+    with pytest.raises(DatasetError, match="answers with a web page"):
+        case.fetch(web)
+    assert case.part.read_bytes() == CONTENT[:100_000]
+
+
+def test_a_whole_part_that_is_wrong_is_fetched_again(web: Server, case: Case) -> None:
+    case.part.write_bytes(b"x" * len(CONTENT))
+    case.fetch(web)
+    assert web.ranges() == ["bytes=300000-", None]
+    assert case.target.read_bytes() == CONTENT
+
+
+def test_a_file_that_is_another_each_time_is_given_up(web: Server, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "_PROGRESS", 20_000)
+    web.scripts["/file"] = [server.renewed_each_time(after) for after in [50_000, 10_000] * 50]
+    with pytest.raises(DatasetError, match="3 times in a row"):
+        case.fetch(web)
+    assert len(web.requests) == 3
+
+
 def test_a_server_that_lies_for_ever_is_given_up(web: Server, case: Case) -> None:
     web.scripts["/file"] = [server.announce(300_001), *[server.announce(300_001)] * 20]
     with pytest.raises(DatasetError, match=r"announces 300001 bytes and has sent 300000|breaks off after 300 kB"):
@@ -199,7 +267,7 @@ def test_breaks_with_progress_do_not_count_as_a_row(web: Server, case: Case, mon
 
 
 def test_no_server_at_all(web: Server, case: Case) -> None:
-    with pytest.raises(DatasetError, match=r"http://127.0.0.1:9/file gives no connection .*refused"):
+    with pytest.raises(DatasetError, match=r"http://127.0.0.1:9/file gives no answer .*refused"):
         case.fetch(web, "http://127.0.0.1:9/file")
 
 

@@ -210,7 +210,15 @@ def test_files_beside_the_image_that_are_missing_or_do_not_fit_are_told(nyud, fo
     assert "takes no hha" in said("--net", str(nyud), "--hha", "a.png", "--depth", "b.png")
     assert "tiny-fcn takes no depth" in said("--net", str(folder), "--depth", "b.png")
     assert "depth.png is 7 x 5 pixels, unlike" in said("--net", str(nyud), "--depth", str(tmp_path / "depth.png"))
-    assert "nowhere.png" in said("--net", str(nyud), "--depth", "nowhere.png")
+    photo = tmp_path / "photo.png"
+    assert f"There is no nowhere.png, the depth of {photo}." in said("--net", str(nyud), "--depth", "nowhere.png")
+    # The depth of one image is none for the others.
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(picture(5, 6)).save(photos / name)
+    assert infer.main([str(photos), "--net", str(nyud), "--depth", str(tmp_path / "depth.png")]) == 1
+    assert "but there are 2 images: name the folder of theirs" in capsys.readouterr().err
 
 
 def test_hha_keeps_its_channels_order(tmp_path):

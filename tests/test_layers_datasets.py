@@ -334,6 +334,13 @@ def test_a_folder_of_ones_own_is_read(tmp_path, own):
     assert set(np.unique(net.blobs["label"].data)) == {0, 255}
 
 
+def test_a_label_of_ones_own_may_end_in_capitals(tmp_path, own):
+    (own / "labels" / "a.png").rename(own / "labels" / "a.PNG")
+    net = own_net(tmp_path, own)
+    net.forward()
+    assert set(np.unique(net.blobs["label"].data)) == {2, 255}
+
+
 def test_labels_of_more_classes_than_there_are_are_refused(tmp_path, own):
     with pytest.raises(ValueError, match=r"labels/a.png has the label 2 \(54 of 63 .*2 classes: expected 0 to 1"):
         own_net(tmp_path, own, classes=2).forward()

@@ -65,6 +65,8 @@ def test_experiments_are_written_for_a_folder(data):
     # 1,200 pixels where VOC has 180,000, and a hundredth of FCN-32s's rate.
     assert solver.base_lr == pytest.approx(1.5e-10)
     assert solver.test_iter == [2]
+    # solve.py says to lower the rate in this file where the loss is not finite.
+    assert "yours to change" in (root / "boxes-fcn" / "16s" / "solver.prototxt").read_text().splitlines()[0]
 
 
 def test_lists_that_are_there_are_kept(data):
@@ -76,14 +78,12 @@ def test_lists_that_are_there_are_kept(data):
 
 def test_the_draw_is_the_seeds(data):
     set_up(data, seed=5, val_share=0.3)
-    first = (data / "val.txt").read_text()
-    assert len(first.split()) == 3
+    first = (data / "val.txt").read_text().split()
+    assert len(first) == 3
     for name in ("train.txt", "val.txt"):
         (data / name).unlink()
     lists = new._lists(data, 0.3, 5)
-    assert "".join(f"{i}\n" for i in lists["val"]) == first
-    (data / "train.txt").unlink()
-    (data / "val.txt").unlink()
+    assert lists["val"] == first
     assert new._lists(data, 0.3, 6) != lists
 
 
@@ -112,6 +112,13 @@ def spoil(data: Path, how: str) -> None:
             Image.fromarray(np.full(SIZE[::-1], 255, np.uint8)).save(path)
     elif how == "names":
         (data.parents[2] / "names.txt").write_text("background\nbox\nbox\n")
+    elif how == "comment":
+        (data.parents[2] / "names.txt").write_text("# of the boxes\nbackground\nred box\n")
+    elif how == "no labels":
+        for path in (data / "labels").glob("*.png"):
+            path.rename(path.with_suffix(".tif"))
+    elif how == "two labels":
+        (data / "labels" / "box4.PNG").write_bytes(label.read_bytes())
     elif how == "one name":
         (data.parents[2] / "names.txt").write_text("background\n")
 
@@ -130,13 +137,33 @@ def spoil(data: Path, how: str) -> None:
         ("void", "nothing to learn"),
         ("names", "names box more than once"),
         ("one name", "names 1 classes"),
+        ("comment", r"names\.txt has the line '# of the boxes': expected names alone"),
+        ("no labels", r"has 0 labels: expected two at least, ID\.png for images/ID\.jpg"),
+        ("two labels", r"several labels of the id box4: box4\.PNG, box4\.png"),
     ],
 )
 def test_what_cannot_be_learned_from_is_refused_before_anything_is_written(data, how, said):
     spoil(data, how)
+    lists = list(data.glob("*.txt"))
     with pytest.raises((ValueError, FileNotFoundError), match=said):
         set_up(data)
     assert not (data.parents[1] / "boxes-fcn").exists()
+    # What is put right then is drawn from anew: no list holds what was wrong.
+    assert list(data.glob("*.txt")) == lists
+
+
+def test_what_a_folder_has_beside_its_images_and_labels_does_no_harm(data):
+    for sub, junk in (("images", "._box1.jpg"), ("labels", "._box1.png"), ("images", "Thumbs.db")):
+        (data / sub / junk).write_bytes(b"no image")
+    (data / "labels" / ".checkpoints").mkdir()
+    (data / "labels" / ".checkpoints" / "box1.png").write_bytes(b"no image")
+    (data / "labels" / "box2.png").rename(data / "labels" / "box2.PNG")
+    (data / "labels" / "box3.png").unlink()
+    text = set_up(data)
+    assert "7 images to train on, 2 to score on" in text
+    assert "Without a label, and so in neither list: box3\n" in text
+    ids = (data / "train.txt").read_text().split() + (data / "val.txt").read_text().split()
+    assert sorted(ids) == [f"box{i}" for i in range(10) if i != 3]
 
 
 def test_bad_names_and_folders(data, tmp_path, capsys):

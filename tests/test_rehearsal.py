@@ -97,9 +97,14 @@ def test_a_rehearsal_is_the_experiment_thin_and_elsewhere(
     assert experiment.rehearsal_of(out / "voc-fcn16s") == out
     assert experiment.rehearsal_of(ROOT / "voc-fcn16s") is None
     # What is scored of it later on is no result of the experiment's either.
-    weights = str(out / "train_iter_4.caffemodel")
-    assert score.main(["--split", "train", "--net", str(out / "voc-fcn16s"), "--weights", weights]) == 0
-    assert json.loads((out / "results/train_iter_4.json").read_text())["rehearsal"] is True
+    assert score.main(["--split", "train", "--net", str(out / "voc-fcn16s")]) == 0
+    stored = json.loads((out / "results/train_iter_4.json").read_text())
+    assert (stored["experiment"], stored["rehearsal"]) == ("voc-fcn16s", True)
+    assert stored["weights"]["path"] == str(out / "train_iter_4.caffemodel")
+    assert stored["classes"][:2] == ["background", "aeroplane"]
+    # The net that it starts from lies beside it, but has not been trained.
+    with pytest.raises(FileNotFoundError, match="no weights for voc-fcn32s"):
+        experiment.find_weights(out / "voc-fcn32s", None)
     assert not (ROOT / "voc-fcn16s/rehearsal").exists()
 
 

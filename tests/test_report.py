@@ -77,6 +77,15 @@ def images(page: str) -> list[Image.Image]:
     return [Image.open(io.BytesIO(base64.b64decode(uri))) for uri in re.findall(r"base64,([^\"]+)", page)]
 
 
+def test_an_image_s_id_may_name_a_folder(tmp_path: Path) -> None:
+    result = make_run(tmp_path / "run", "voc-fcn8s", 0.8)
+    labels = np.zeros((20, 30), np.uint8)
+    vis.save_labels(tmp_path / "predictions" / "a" / "1.png", labels)
+    photo = Image.new("RGB", (30, 20))
+    report.save_panel(tmp_path / "run" / "panels", "a/1", photo, labels, tmp_path / "predictions")
+    assert "a/1" in report.load(result).panels
+
+
 def test_a_report_of_one_run_says_what_its_files_say(tmp_path: Path) -> None:
     result = make_run(tmp_path / "run", "voc-fcn8s", 0.8)
     report.write([result], tmp_path / "report.html")
@@ -150,6 +159,20 @@ def test_a_result_without_log_and_panels_is_reported_without(tmp_path: Path) -> 
     assert "<svg" not in page
     assert "<img" not in page
     assert "aeroplane" in page
+
+
+def test_a_part_of_a_split_and_released_weights_are_told(tmp_path: Path) -> None:
+    result = make_run(tmp_path / "run", "voc-fcn8s", 0.8)
+    report.write([result], tmp_path / "report.html")
+    whole = (tmp_path / "report.html").read_text()
+    assert whole.count("3 images of seg11valid") == 2
+    stored: dict[str, Any] = json.loads(result.read_text())
+    write_result(result, {**stored, "split_images": 736, "released": True})
+    report.write([result], tmp_path / "report.html")
+    part = (tmp_path / "report.html").read_text()
+    assert part.count("the first 3 of the 736 images of seg11valid") == 2
+    assert "released weights" in part
+    assert "released weights" not in whole
 
 
 def test_names_are_text_not_markup(tmp_path: Path) -> None:

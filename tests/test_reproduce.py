@@ -15,7 +15,7 @@ import pytest
 
 import paper
 import published
-from datasets import shapes
+from datasets import records, shapes
 from published import reproduce
 from published.measurements import Measurements
 from published.reproduce import Options, Step
@@ -226,7 +226,7 @@ def test_data_that_is_half_fetched_is_missing(clone, tmp_path):
     data = tmp_path / "data"
     touch(data, *VOC2011, SBD[0])
     assert "fetch sbd vgg16" in steps_of("pami3/32s", Options(data=data, root=clone))[0].what
-    reproduce.records.write(data, "voc2011", reproduce.records.Record("http://somewhere", whole=False))
+    records.write(data, "voc2011", records.Record("http://somewhere", whole=False))
     assert "fetch voc2011 sbd vgg16" in steps_of("pami3/32s", Options(data=data, root=clone))[0].what
 
 
@@ -245,10 +245,28 @@ def test_a_dry_run_does_nothing(capsys, monkeypatch, tmp_path):
     assert "cvpr4/gupta is quoted" in capsys.readouterr().out
 
 
-def test_what_is_left_to_put_in_by_hand_is_said(capsys, monkeypatch):
+def test_at_the_end_published_stands_beside_measured_with_what_is_left_to_do(capsys, monkeypatch):
     monkeypatch.setattr(reproduce, "carry_out", lambda *given: 0)
     assert paper.main(["reproduce", "pami4/8s"]) == 0
-    assert "python paper.py record pami4/8s mean_iu_2011=NUMBER mean_iu_2012=NUMBER" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert next(line for line in text.splitlines() if line.startswith("FCN-8s")).split()[1] == "67.5"
+    left = "python paper.py record pami4/8s mean_iu_2011=NUMBER mean_iu_2012=NUMBER inference_ms=NUMBER"
+    assert text.index("67.5") < text.index(left)
+
+
+def test_what_a_person_has_to_bring_is_said_first(capsys, tmp_path):
+    dry = ["--dry-run", "--data", str(tmp_path)]
+    assert paper.main(["reproduce", "pami4", *dry]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("# ")]
+    assert [f"{tmp_path}/pascal/{year}" in line for line, year in zip(said, ("VOC2011", "VOC2012"), strict=True)]
+    touch(tmp_path / "pascal", *(f"VOC{year}/ImageSets/Segmentation/test.txt" for year in (2011, 2012)))
+    assert paper.main(["reproduce", "pami4", *dry]) == 0
+    assert "# " not in capsys.readouterr().out
+
+    assert paper.main(["reproduce", "cvpr-context/16s-33", *dry]) == 0
+    assert f"# To bring: the names of the 33 classes, which no download has, as {tmp_path}" in capsys.readouterr().out
+    assert paper.main(["reproduce", "cvpr-context/16s", *dry]) == 0
+    assert "# " not in capsys.readouterr().out
 
 
 def test_ctrl_c_reaches_the_step_and_is_waited_for(tmp_path):
@@ -277,12 +295,19 @@ def test_ctrl_c_reaches_the_step_and_is_waited_for(tmp_path):
     assert (tmp_path / "kept").exists()
 
 
+def test_ctrl_c_ends_it_also_where_the_step_does_not_mind(tmp_path, capsys):
+    (tmp_path / "step.py").write_text("import os, signal\nos.kill(os.getppid(), signal.SIGINT)\n")
+    steps = [Step("one", ("step.py",)), Step("two", ("step.py",))]
+    assert reproduce.carry_out(steps, tmp_path) == 130
+    assert "Stopped in step 1 of 2" in capsys.readouterr().out
+
+
 def test_a_row_is_rehearsed_from_end_to_end(tmp_path, monkeypatch, capfd):
     """With the real programs: the training of the row's net, thin, and the masked scoring that the row asks for."""
     data = tmp_path / "data"
     shapes.make(data / "shapes", shapes.Parameters(train=4, val=2, size=64), "voc", processes=1)
+    monkeypatch.setenv("FCN_RESULTS", str(tmp_path / "results"))
     rehearsals = tmp_path / "results" / "rehearsal"
-    monkeypatch.setattr(reproduce, "REHEARSALS", str(rehearsals))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     command = ["reproduce", "pami8/reference-bg", "--rehearse", "2", "--data", str(data)]
     assert paper.main(command) == 0, capfd.readouterr().err
@@ -292,7 +317,7 @@ def test_a_row_is_rehearsed_from_end_to_end(tmp_path, monkeypatch, capfd):
     assert (rehearsals / "voc-fcn32s" / "results" / "seg11valid_iter_2.json").is_file()
     table, row = published.find("pami8/reference-bg")[0]
     found = Measurements(tmp_path).of(table, row)
-    assert (found.values, found.remarks) == ({}, [])
+    assert (found.values, found.part) == ({}, None)
     capfd.readouterr()
     steps = reproduce.plan([(table, row)], Options(data=data, rehearse=2))
     assert [step.done for step in steps] == [True, True]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import analyze
 import experiment
 from datasets import shapes
 from published import reproduce
@@ -48,6 +50,20 @@ def test_the_weights_found_there_are_the_furthest(monkeypatch, tmp_path):
     assert experiment.find_weights(ROOT / "voc-fcn8s", None) == run / "train_iter_4000.caffemodel"
     with pytest.raises(FileNotFoundError, match=str(tmp_path / "voc-fcn16s" / "snapshot")):
         experiment.find_weights(ROOT / "voc-fcn16s", None)
+
+
+def test_the_demo_and_the_analyses_write_there(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("FCN_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("FCN_DATA", str(tmp_path / "data"))
+    shapes.make(tmp_path / "data", shapes.Parameters(train=2, val=1, size=48), processes=1)
+    assert analyze.main(["upper-bounds"]) == 0
+    assert json.loads((tmp_path / "results/upper-bounds/seg11valid.json").read_text())["images"] == 1
+    # The demo goes there too, and stops: this is another set than its own.
+    shapes.make(tmp_path / "data" / "shapes", shapes.Parameters(train=2, val=1, size=48), processes=1)
+    assert runpy.run_path(str(ROOT / "shapes-fcn/demo.py"), run_name="demo")["main"]([]) == 1
+    printed = capsys.readouterr()
+    assert f"The generated images are in {tmp_path / 'data/shapes'}" in printed.out
+    assert "train 2 instead of 1200" in printed.err
 
 
 def test_the_version_can_be_told(monkeypatch):

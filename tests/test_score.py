@@ -302,7 +302,7 @@ def test_the_program_scores_the_experiment_it_runs_in(run, folder, tmp_path, cap
     assert stored["mean_iu_without_background"] is None  # These classes have no names.
     assert (tmp_path / "out" / "seg11valid" / "2007_a.png").is_file()
     printed = capsys.readouterr().out
-    assert "3 images" in printed and "mean IU" in printed and "class 2" in printed
+    assert "3 of 3 images" in printed and "mean IU" in printed and "class 2" in printed
 
 
 def test_the_program_scores_another_split_elsewhere(run, data, folder, tmp_path, monkeypatch):
@@ -315,6 +315,23 @@ def test_the_program_scores_another_split_elsewhere(run, data, folder, tmp_path,
     pixels = sum((h - 1) * w for h, w in (SIZES[2], SIZES[1]))  # train.txt is the list reversed
     assert (stored["images"], stored["split_images"]) == (2, 3)
     assert np.sum(stored["confusion"]) == pixels
+
+
+def test_weights_of_another_net_are_named(run, folder, tmp_path, capsys):
+    text = (folder / "val.prototxt").read_text()
+    (folder / "val.prototxt").write_text(text.replace(f"num_output: {CLASSES}", f"num_output: {CLASSES + 1}"))
+    assert run("--split", "seg11valid") == 1
+    assert "train_iter_20.caffemodel are not for this net (val.prototxt): " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_how_to_train_a_variant_is_told(folder):
+    (folder.parent / "solve.py").touch()
+    with pytest.raises(FileNotFoundError, match=rf"cd {folder.parent} && python solve.py tiny-fcn`"):
+        experiment.find_weights(folder, None)
+    (folder / "solve.py").touch()
+    with pytest.raises(FileNotFoundError, match=rf"cd {folder} && python solve.py`"):
+        experiment.find_weights(folder, None)
 
 
 def test_the_furthest_snapshot_is_taken_before_the_experiments_own_file(folder):

@@ -123,6 +123,14 @@ def test_nyuds_lists_are_found_in_any_form(given, tmp_path: Path) -> None:
         assert lines(root / f"{split}.txt") == idents
 
 
+def test_a_list_in_nyuds_folder_goes_before_one_below_it(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        write(tmp_path / f"nyud/{split}.txt", "5001\n" if split == "train" else "5002\n")
+        write(tmp_path / f"nyud/lists/{split}.txt", "5007\n")
+    assert not splits.derive(tmp_path).warnings
+    assert lines(tmp_path / "nyud/trainval.txt") == ["5001", "5002"]
+
+
 def test_nyuds_own_split_counts_from_one(tmp_path: Path) -> None:
     root = tmp_path / "nyud"
     root.mkdir()

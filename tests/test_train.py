@@ -294,6 +294,18 @@ def test_a_stopped_run_finishes_its_iteration_and_goes_on_from_there(
     assert seconds == sorted(seconds)
 
 
+def test_a_stopped_run_that_had_gone_back_is_not_taken_for_the_one_before(
+    solve: Callable[..., score.Scores], interrupt: Callable[..., None], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    solve("--no-report")
+    state = folder / "snapshot/train_iter_25.solverstate"
+    interrupt(33)
+    with pytest.raises(SystemExit):
+        solve("--no-report", "--resume", str(state))
+    stopped = state.with_name("train_iter_33.solverstate")
+    assert f"The same command with --resume {stopped} goes on from there." in capsys.readouterr().out
+
+
 def test_a_run_stopped_while_it_is_scored_goes_on_too(
     solve: Callable[..., score.Scores], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -374,6 +386,64 @@ def test_resume_without_a_snapshot_starts_anew(solve: Callable[..., score.Scores
     assert (folder / "snapshot/train_iter_3.caffemodel").is_file()
 
 
+# Kept
+
+
+def kept(out: Path) -> list[int]:
+    """Return the iterations of a run's snapshots, all of which have to have all their files."""
+    files: dict[int, set[str]] = {}
+    for path in out.glob("train_iter_*"):
+        iteration, _, ending = path.name.removeprefix("train_iter_").partition(".")
+        files.setdefault(int(iteration), set()).add(ending)
+    assert all(endings == {"caffemodel", "solverstate", "resume.json"} for endings in files.values())
+    return sorted(files)
+
+
+def test_the_newest_snapshots_can_be_kept_and_the_best_one(
+    solve: Callable[..., score.Scores], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solve("--no-report", "--iterations", "60", "--score-every", "10")
+    out = folder / "snapshot"
+    assert kept(out) == [10, 20, 25, 30, 40, 50, 60]
+    # Going back, and by another way: what is beyond stays, the best of what was scored up to there too.
+    for iteration in (10, 20, 30):
+        path = out / f"results/seg11valid_iter_{iteration}.json"
+        stored = json.loads(path.read_text())
+        path.write_text(json.dumps({**stored, "mean_iu": 1 - iteration / 100}))
+    (out / "results/seg11valid_iter_20_mask_both.json").write_text("of score.py, and none of the run's")
+    seen: list[list[int]] = []
+    run = train.Scoring.run
+    monkeypatch.setattr(train.Scoring, "run", lambda *arguments, **k: seen.append(kept(out)) or run(*arguments, **k))
+    state = str(out / "train_iter_30.solverstate")
+    solve("--no-report", "--resume", state, "--keep", "2", "--iterations", "57", "--score-every", "17")
+    assert seen == [
+        [10, 25, 30, 34, 40, 50, 60],  # At once, of those up to 30; then 34, which is scored.
+        [10, 40, 50, 51, 60],  # 50 is the solver's own, anew; there 40 was nearer than 34.
+        [10, 50, 51, 57, 60],
+    ]
+    assert kept(out) == [10, 51, 57, 60]
+
+
+def test_a_snapshot_that_is_cut_off_counts_for_none_that_is_kept(
+    solve: Callable[..., score.Scores], folder: Path
+) -> None:
+    solve("--no-report", "--iterations", "50", "--score-every", "10")
+    out = folder / "snapshot"
+    state = out / "train_iter_50.solverstate"
+    state.write_bytes(state.read_bytes()[:-7])
+    settings = text_format.Parse(SOLVER, caffe_pb2.SolverParameter())
+    snapshots.Snapshots(out, settings).prune(50, 2, None)
+    assert kept(out) == [30, 40, 50]
+    (out / "train_iter_40.resume.json").unlink()  # As BVLC Caffe has it.
+    snapshots.Snapshots(out, settings).prune(49, 1, None)
+    assert sorted(path.name for path in out.glob("train_iter_[34]0*")) == [
+        "train_iter_40.caffemodel",
+        "train_iter_40.solverstate",
+    ]
+    with pytest.raises(SystemExit, match="--keep 0 would leave nothing"):
+        solve("--resume", "--keep", "0")
+
+
 # Refused
 
 
@@ -383,6 +453,36 @@ def test_a_new_run_does_not_write_over_another(solve: Callable[..., score.Scores
     with pytest.raises(SystemExit, match=r"holds a run, at iteration 5.*--resume.*--out"):
         solve("--no-report", "--iterations", "5")
     assert (folder / "snapshot/train_iter_5.caffemodel").read_bytes() == weights
+
+
+def test_a_run_that_is_beyond_its_end_is_scored_as_what_it_is(
+    solve: Callable[..., score.Scores], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    solve("--no-report", "--iterations", "20")
+    solve("--no-report", "--iterations", "10", "--resume")
+    printed = capsys.readouterr().out
+    assert "Iteration 20 is beyond 10 already: nothing is trained" in printed
+    assert "iteration 10, in per cent" not in printed
+    assert results(folder / "snapshot") == [20]
+
+
+def test_a_folder_that_cannot_be_written_to_is_told(solve: Callable[..., score.Scores], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit, match=r"Nothing can be written to .*file/out: .*--out"):
+        solve("--out", str(tmp_path / "file/out"))
+
+
+def test_a_relative_folder_of_data_begins_where_the_program_is_called(
+    folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data.parent)
+    monkeypatch.setenv("FCN_DATA", data.name)
+    monkeypatch.setenv("FCN_RESULTS", "out")
+    argv = ["--iterations", "1", "--no-report"]
+    settings: dict[str, Any] = {"start": start, "weights": None, "split": "seg11valid", "score_every": 0}
+    train.run(str(folder / "solve.py"), None, argv=argv, **settings)
+    assert (folder / "snapshot/train_iter_1.caffemodel").is_file()
+    assert os.environ["FCN_RESULTS"] == str(data.parent / "out")
 
 
 def test_missing_weights_are_named_with_how_to_get_them(solve: Callable[..., score.Scores], data: Path) -> None:

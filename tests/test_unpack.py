@@ -26,6 +26,10 @@ LAYOUT = Layout(
 GOOD = {"top/set/img/a.jpg": b"a" * 1000, "top/set/img/b.jpg": b"b", "top/set/train.txt": b"a\nb\n", "top/README": b"?"}
 
 
+# Where the header of the last member of a tar of GOOD begins.
+AT = 7 * 512
+
+
 def tar_info(name: str, kind: bytes = tarfile.REGTYPE, size: int = 0, **fields: object) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.type, info.size = kind, size
@@ -264,9 +268,43 @@ def test_entries_are_counted_before_zipfile_reads_them(
 
 def test_a_header_that_would_fill_the_memory_is_refused(tmp_path: Path, staging: Path) -> None:
     archive = write_tar(tmp_path / "x", GOOD, tar_info("long", tarfile.GNUTYPE_LONGNAME, 10**6), first=True)
-    refused(archive, staging, "header of 1000448 bytes")
+    refused(archive, staging, "header of more than 65536 bytes")
     archive = write_tar(tmp_path / "x", GOOD, tar_info("pax", tarfile.XHDTYPE, 10**6), first=True)
-    refused(archive, staging, "header of 1000448 bytes")
+    refused(archive, staging, "header of more than 65536 bytes")
+
+
+def test_sparse_maps_without_end_are_not_held_in_memory(tmp_path: Path, staging: Path) -> None:
+    tar = write_tar(tmp_path / "x", GOOD).read_bytes()
+    header = bytearray(tar_info("sparse", tarfile.GNUTYPE_SPARSE).tobuf(tarfile.GNU_FORMAT))
+    header[482] = 1  # another block of the map follows
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    more = (b"%011o\0%011o\0" % (0, 1) * 21).ljust(504, b"\0") + b"\1".ljust(8, b"\0")
+    for before in (b"", tar[:AT]):
+        (tmp_path / "x").write_bytes(before + header + more * 1000)
+        refused(tmp_path / "x", staging, "header of more than 65536 bytes")
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_many_long_headers_are_not_held_in_memory(kind: bytes, tmp_path: Path, staging: Path) -> None:
+    record = b"30000 comment=".ljust(29_999, b"x") + b"\n"
+    pairs = []
+    for i in range(60):
+        info = tar_info(f"pax{i}", kind, len(record))
+        pairs.append(info.tobuf(tarfile.USTAR_FORMAT) + record.ljust(30_208, b"\0"))
+        pairs.append(tar_info(f"{i}").tobuf(tarfile.USTAR_FORMAT))
+    (tmp_path / "x").write_bytes(b"".join(pairs) + b"\0" * 1024)
+    refused(tmp_path / "x", staging, "bytes of headers for")
+
+
+def test_usual_long_names_pass(tmp_path: Path, staging: Path) -> None:
+    folder = "/".join(["f" * 100] * 5)
+    for format in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        with tarfile.open(tmp_path / "x", "w:gz", format=format) as tar:
+            for i in range(90):
+                tar.addfile(tar_info(f"{folder}/img/\u00e4{i}.jpg", mtime=1.5))
+            tar.addfile(tar_info(f"{folder}/train.txt"))
+        assert len(unpack.unpack(tmp_path / "x", LAYOUT, staging / str(format), "set")) == 91
 
 
 def test_zeros_without_end_after_the_archive_are_not_read_through(
@@ -292,7 +330,7 @@ def negative(info: tarfile.TarInfo, size: int) -> bytes:
 @pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.DIRTYPE])
 def test_a_negative_size_leads_nowhere(kind: bytes, size: int, tmp_path: Path, staging: Path) -> None:
     tar = write_tar(tmp_path / "x", GOOD).read_bytes()
-    (tmp_path / "x").write_bytes(tar[:3072] + negative(tar_info("top/n", kind), size) + tar[3072:])
+    (tmp_path / "x").write_bytes(tar[:AT] + negative(tar_info("top/n", kind), size) + tar[AT:])
     try:
         unpack.unpack(tmp_path / "x", LAYOUT, staging, "set")
     except DatasetError:
@@ -395,3 +433,57 @@ def test_links_in_a_persons_own_folder_lead_to_files(tmp_path: Path, staging: Pa
     assert tree(staging)["img/big.jpg"] == b"big"
     os.symlink(tmp_path / "nothing", folder / "top/set/img/lost.jpg")
     refused(folder, staging, "lost.jpg, which is no plain file")
+
+
+def test_links_to_folders_are_followed_and_not_in_circles(tmp_path: Path, staging: Path) -> None:
+    files = write_folder(tmp_path / "disk", {"a.jpg": b"a", "deeper/b.jpg": b"b"})
+    folder = write_folder(tmp_path / "x", {"train.txt": b""})
+    os.symlink(files, folder / "img")
+    os.symlink(folder, files / "back")
+    os.symlink(".", folder / "self")
+    assert unpack.unpack(folder, LAYOUT, staging, "x").keys() == {"img/a.jpg", "train.txt"}
+
+
+def test_names_that_differ_in_case_or_in_unicode_only_are_two_files(tmp_path: Path, staging: Path) -> None:
+    names = ["A.jpg", "\u00e4.jpg", "a\u0308.jpg"]
+    more = {f"top/set/img/{name}": name.encode() for name in names}
+    for kind, archive in (
+        ("tar", write_tar(tmp_path / "x", GOOD | more)),
+        ("zip", write_zip(tmp_path / "y", GOOD | more)),
+    ):
+        unpack.unpack(archive, LAYOUT, staging / kind, "set")
+        for name in names:
+            assert (staging / kind / "img" / name).read_bytes() == name.encode()
+        assert (staging / kind / "img/a.jpg").read_bytes() == b"a" * 1000
+
+
+def test_a_zip_whose_two_headers_name_different_files_is_refused(tmp_path: Path, staging: Path) -> None:
+    archive = write_zip(tmp_path / "x", GOOD)
+    archive.write_bytes(archive.read_bytes().replace(b"img/b.jpg", b"img/z.jpg", 1))
+    refused(archive, staging, "damaged")
+
+
+def test_members_of_a_zip_that_overlap_are_no_way_around_the_limit(
+    tmp_path: Path, staging: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unpack, "_HARMLESS", 100_000)
+    with zipfile.ZipFile(tmp_path / "x", "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content in GOOD.items():
+            packed.writestr(name, content)
+        packed.writestr("top/set/img/k.jpg", b"\0" * 50_000)
+        kernel = packed.getinfo("top/set/img/k.jpg")
+        for i in range(60):  # all of the same bytes
+            other = zip_info(f"top/set/img/k{i}.jpg")
+            for field in ("header_offset", "file_size", "compress_size", "CRC", "compress_type"):
+                setattr(other, field, getattr(kernel, field))
+            packed.filelist.append(other)
+    refused(tmp_path / "x", staging, "unpacks to more than 1")
+
+
+def test_zeros_after_a_tar_are_no_damage_and_other_bytes_after_a_gzip_are(tmp_path: Path, staging: Path) -> None:
+    content = write_tar(tmp_path / "x", GOOD, mode="w:gz").read_bytes()
+    (tmp_path / "x").write_bytes(content + b"\0" * 1000)
+    unpack.unpack(tmp_path / "x", LAYOUT, staging / "zeros", "set")
+    (tmp_path / "x").write_bytes(content + b"garbage")
+    with pytest.raises(unpack.Unusable, match="damaged"):
+        unpack.unpack(tmp_path / "x", LAYOUT, staging / "garbage", "set")

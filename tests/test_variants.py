@@ -354,6 +354,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(
         train, "run", lambda script, manual, **rest: arguments.update(rest, script=script, manual=manual)
     )
+    monkeypatch.setattr(variants, "outdated", lambda name: [ROOT / name / "train.prototxt"])
     monkeypatch.setattr(variants, "write", lambda name: arguments.update(written=name))
     return arguments
 
@@ -412,6 +413,22 @@ def test_without_a_variant_solve_py_lists_them(
         if folder == where:
             assert [line for line in lines if line.startswith(f"{own} ") and line.endswith(variant.about)]
     assert not called
+
+
+def test_a_variant_s_files_that_are_right_are_left_alone_and_a_full_disk_is_told(
+    called: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(variants, "outdated", lambda name: [])
+    command(monkeypatch, "voc-fcn-ablations", "sigmoid")
+    assert "written" not in called
+
+    def full(name: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(variants, "outdated", lambda name: [ROOT / name])
+    monkeypatch.setattr(variants, "write", full)
+    with pytest.raises(SystemExit, match=r"prototxts of voc-fcn-ablations/sigmoid cannot be written: .*No space"):
+        command(monkeypatch, "voc-fcn-ablations", "sigmoid")
 
 
 def test_a_variant_that_is_none_is_refused_with_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,7 +200,8 @@ def test_32s_fixed_changes_nothing_but_its_score_layer(folder: Path) -> None:
     fields = dict(lookup("voc-fcn-ablations/32s-fixed").solver or {}) | {"train_net": str(folder / "fixed.prototxt")}
     for name in ("test_net", "test_iter", "test_interval"):
         fields.pop(name)
-    (folder / "solver.prototxt").write_text(str(caffe_pb2.SolverParameter(**{**fields, "base_lr": 1e-4})))
+    fields |= {"base_lr": 1e-4, "snapshot_prefix": str(folder / "train")}
+    (folder / "solver.prototxt").write_text(str(caffe_pb2.SolverParameter(**fields)))
     solver = caffe.get_solver(str(folder / "solver.prototxt"))
     solver.net.copy_from(str(random_weights("vgg16", folder)))
     variants.interpolate(solver.net)

@@ -105,6 +105,17 @@ def test_a_smoothed_picture_of_colors_is_refused_with_the_place():
         vis.labels_from_colors(colors)
 
 
+@pytest.mark.parametrize("mode", ["L", "LA", "1"])
+def test_what_is_no_picture_of_colors_is_refused(mode):
+    with pytest.raises(ValueError, match=r"has the shape H x W x 3, not \(2, 3"):
+        vis.labels_from_colors(np.asarray(Image.fromarray(LABELS.astype(np.uint8)).convert(mode)))
+
+
+def test_transparency_is_no_part_of_a_colour():
+    colors = vis.color_seg(LABELS, vis.make_palette(256))
+    assert np.array_equal(vis.labels_from_colors(np.dstack([colors, LABELS.astype(np.uint8)])), LABELS)
+
+
 def test_a_label_beyond_the_palette_is_refused_but_void_is_cream():
     assert vis.color_seg(np.array([[255]]), vis.make_palette(2)).tolist() == [[[224, 224, 192]]]
     with pytest.raises(ValueError, match="Label 5"):

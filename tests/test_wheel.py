@@ -15,9 +15,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-NOT_SOURCE = shutil.ignore_patterns(".*", "build", "dist", "data", "results", "*.egg-info", "__pycache__", "golden")
+NOT_SOURCE = shutil.ignore_patterns(
+    *(".*", "build", "dist", "data", "results", "snapshot", "rehearsal", "*.egg-info", "__pycache__", "golden")
+)
 # What only extras install, by import name; the engine must do without.
-EXTRAS = ("pydot", "onnx", "onnxruntime", "safetensors", "plyvel", "tqdm", "matplotlib", "tensorboard", "cv2", "pytest")
+EXTRAS = (
+    *("pydot", "onnx", "onnxruntime", "safetensors", "plyvel", "cv2", "pytest"),
+    *("tqdm", "matplotlib", "tensorboard", "jinja2", "requests"),
+)
 
 SMOKE = f"""
 import sys

@@ -1,14 +1,15 @@
 """A run's snapshots: which there are, which are whole, and going on from one.
 
 A snapshot is two files that the solver writes, weights first: PREFIX_iter_N.caffemodel and PREFIX_iter_N.solverstate
-(.caffemodel.h5 and .solverstate.h5 where the solver's snapshot_format is HDF5).
+(.caffemodel.h5 and .solverstate.h5 where the solver's snapshot_format is HDF5). Our engine writes a third between
+them, PREFIX_iter_N.resume.json, for what a state leaves out.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -42,9 +43,37 @@ class Snapshots:
             solver.snapshot()
         return self.weights(solver.iter)
 
-    def newest(self) -> Path | None:
+    def keep_newest(self, solver: caffe.SGDSolver, count: int, best: Callable[[], int | None]) -> None:
+        """Have older snapshots removed whenever there is a new one, from now on; see `prune`."""
+
+        def on_start() -> None:  # Of an iteration: what was to be snapshotted of the one before is.
+            if self.weights(solver.iter).is_file():
+                self.prune(solver.iter, count, best())
+
+        solver.add_callback(on_start, lambda: None)
+
+    def prune(self, iteration: int, count: int, best: int | None) -> None:
+        """Remove the snapshots up to an iteration, but for the newest `count` of them and that of iteration `best`.
+
+        What is beyond `iteration`, where a run was begun again from an earlier state, is neither counted nor removed.
+        Nor is what is cut off: the newest that are kept are whole.
+        """
+        found = [found for found in _pairs(self.prefix) if found[0] <= iteration and all(map(_is_whole, found[1:]))]
+        for done, state, weights in sorted(found, reverse=True)[count:]:
+            if done != best:
+                beside = state.with_name(state.name.removesuffix(".h5").removesuffix(".solverstate") + ".resume.json")
+                for path in (state, beside, weights):
+                    path.unlink(missing_ok=True)
+
+    def furthest(self) -> Path | None:
         """Return the state of the furthest iteration, None if there is no snapshot."""
         return max(_pairs(self.prefix), default=(0, None, None))[1]
+
+    def last(self) -> Path | None:
+        """Return the state that was written last, None if there is none: not the furthest, where a run went back."""
+        return max(
+            (state for _, state, _ in _pairs(self.prefix)), key=lambda path: path.stat().st_mtime_ns, default=None
+        )
 
     def to_resume(self, asked: bool | Path) -> list[Path]:
         """Return the states to try to go on from, the newest first; none where the run is to start anew.

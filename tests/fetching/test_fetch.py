@@ -4,89 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from datasets import catalogue, fetch, records, splits
+from datasets import fetch, records, splits
 from datasets.__main__ import main
-from datasets.catalogue import CATALOGUE, Source
-from datasets.download import Patience
+from datasets.catalogue import CATALOGUE
 from tests import hostile_server as server
+from tests.fetching.command import SCENE, call, started, tree, wait_for
 from tests.hostile_server import Server
-from tests.small_archives import ARCHIVES, CAFFEMODEL, DATASETS, voc, zipped
+from tests.small_archives import CAFFEMODEL, DATASETS, voc, zipped
 
-ROOT = Path(__file__).resolve().parent.parent
-SCENE = splits.SIFTFLOW_FOLDER
-
-
-def known_as(source: Source, content: bytes, companions: dict[str, bytes]) -> Source:
-    """The source as if the published digests were those of other files."""
-
-    def renewed(download: catalogue.Download, content: bytes) -> catalogue.Download:
-        algorithm = download.digest.partition(":")[0]
-        return replace(download, digest=algorithm and f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}")
-
-    return replace(
-        source,
-        download=renewed(source.download, content),
-        companions=tuple(
-            replace(each, download=renewed(each.download, companions.get(each.download.name, b"")))
-            for each in source.companions
-        ),
-    )
-
-
-@pytest.fixture(scope="module")
-def archives() -> dict[str, bytes]:
-    return {name: make() for name, make in ARCHIVES.items()}
-
-
-@pytest.fixture
-def web(monkeypatch: pytest.MonkeyPatch, archives: dict[str, bytes]) -> Iterator[Server]:
-    """A mirror with everything; the homes of all files are on loopback too, where nothing listens."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("FCN_MIRRORS", raising=False)
-    monkeypatch.delenv("FCN_DATA", raising=False)
-    monkeypatch.setattr(fetch, "PATIENCE", Patience(1.0, 0.5, (0.0,)))
-    with server.serving() as serving:
-        for source in list(CATALOGUE.values()):
-            name = source.download.name
-            content = archives.get(name, CAFFEMODEL)
-            at_home = known_as(source, content, archives)
-            monkeypatch.setitem(CATALOGUE, source.name, _moved_home(at_home))
-            serving.files[f"/m/{name}"] = content
-        serving.files |= {f"/m/{name}": content for name, content in archives.items()}
-        yield serving
-
-
-def _moved_home(source: Source) -> Source:
-    def moved(download: catalogue.Download) -> catalogue.Download:
-        return replace(download, addresses=("http://127.0.0.1:9/home/" + download.name,), file=download.name)
-
-    companions = tuple(replace(each, download=moved(each.download)) for each in source.companions)
-    return replace(source, download=moved(source.download), companions=companions)
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
-def call(web: Server | None, data: Path, *words: str) -> int:
-    mirror = ["--mirror", f"{web.address}/m/"] if web is not None else []
-    return main(["fetch", *words, "--data", str(data), *mirror])
-
-
-def tree(folder: Path) -> dict[str, str]:
-    return {p.relative_to(folder).as_posix(): p.read_text() for p in sorted(folder.rglob("*")) if p.is_file()}
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_dataset_comes_into_its_layout(web: Server, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,6 +138,7 @@ def test_status_says_what_is_there_and_how_to_get_the_rest(
         assert f"python -m datasets fetch {name}\n" in before + "\n"
     assert "python -m nets convolutionalize vgg16" in before
     assert "python -m datasets make shapes" in before
+    assert max(map(len, before.splitlines()[1:])) <= 120
     call(web, data, "googlenet", "sbd")
     assert fetch.missing(["googlenet", "nyud", "sbd", "vgg16"], data) == ["nyud", "vgg16"]
     web.scripts["/m/bvlc_reference_caffenet.caffemodel"] = [server.break_off(3), *[server.status(404)] * 3]
@@ -220,164 +154,17 @@ def test_status_says_what_is_there_and_how_to_get_the_rest(
     assert " no " in row["voc2011"]
     assert "score.py --net voc-fcn8s --released" in row["voc-fcn8s"]
 
-
-# When it goes wrong
-
-
-def test_one_failure_does_not_keep_the_others(web: Server, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    del web.files["/m/benchmark.tgz"]
-    assert call(web, data, "sbd", "googlenet") == 1
-    said = capsys.readouterr()
-    assert "sbd: benchmark.tgz cannot be downloaded" in said.err
-    assert "404 Not Found" in said.err and "127.0.0.1:9/home/benchmark.tgz gives no connection" in said.err
-    assert (data / "ilsvrc-nets/bvlc_googlenet.caffemodel").exists()
-
-
-@pytest.mark.parametrize("name", ["voc-fcn16s", "nyud", "siftflow", "voc-fcn32s"])
-def test_a_web_page_is_not_taken_for_the_file(
-    name: str, web: Server, data: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = CATALOGUE[name].download.name
-    web.scripts[f"/m/{file}"] = [server.WEB_PAGE]
-    assert call(web, data, name) == 1
-    assert f"{file} sends a file that is a web page, no" in capsys.readouterr().err
-    assert not (data / CATALOGUE[name].path).exists()
-
-
-def test_a_hostile_archive_leaves_nothing(web: Server, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    web.files["/m/SiftFlowDataset.zip"] = zipped({f"Images/{SCENE}/a.jpg": "", "../../../evil": "x"})
-    assert call(web, data, "siftflow") == 1
-    assert "leads out of its folder" in capsys.readouterr().err
-    assert not list(data.parent.rglob("*evil*"))
-    assert not (data / "sift-flow").exists()
-    assert not (data / ".sift-flow.unpacking").exists()
-
-
-def test_the_wrong_archive_is_told(web: Server, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    web.files["/m/SiftFlowDataset.zip"] = zipped({"something/else.txt": "x"})
-    assert call(web, data, "siftflow") == 1
-    assert "no folder of it holds Images/*/*.jpg and SemanticLabels" in capsys.readouterr().err
-
-
-def test_a_needed_companion_that_is_missing_is_an_error_and_another_is_not(
-    web: Server, data: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    del web.files["/m/33_labels.txt"]
-    assert call(web, data, "pascal-context") == 0
-    assert "without 33_labels.txt, which few experiments need" in capsys.readouterr().out
-    labels = web.files.pop("/m/nyud-test.txt")
-    assert call(web, data, "nyud") == 1
-    assert "nyud-test.txt cannot be downloaded" in capsys.readouterr().err
-    assert not (data / "nyud").exists()
-    web.files["/m/nyud-test.txt"] = labels
-    web.requests.clear()
-    assert call(web, data, "nyud") == 0
-    assert "/m/nyud.tar.gz" not in [path for path, _ in web.requests]  # it was kept
-
-
-def test_a_kept_archive_is_used_again_and_a_damaged_one_is_put_aside(
-    web: Server, data: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert call(web, data, "sbd", "--keep") == 0
-    archive = data / "downloads/benchmark.tgz"
-    assert archive.read_bytes() == web.files["/m/benchmark.tgz"]
-    web.requests.clear()
-    assert call(web, data, "sbd", "--force", "--keep") == 0
-    assert not web.requests
-    archive.write_bytes(b"\x1f\x8b\x08 something else")
-    assert call(web, data, "sbd", "--force") == 0
-    assert "It is now benchmark.tgz.wrong" in capsys.readouterr().out
-    assert (data / "downloads/benchmark.tgz.wrong").exists()
-
-
-def test_files_of_others_are_not_overwritten(web: Server, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    mine = data / "pascal-context/59_labels.txt"
-    mine.parent.mkdir(parents=True)
-    mine.write_text("my own\n")
-    (data / "pascal-context/labels.txt").write_text("my own too\n")
-    assert call(web, data, "pascal-context") == 1
-    assert "holds 1 files that this command did not write" in capsys.readouterr().err
-    assert tree(mine.parent) == {"59_labels.txt": "my own\n", "labels.txt": "my own too\n"}
-    (data / "pascal-context/labels.txt").unlink()
-    assert call(web, data, "pascal-context") == 0
-    assert mine.read_text() == "my own\n"
-    assert (data / "pascal-context/trainval/a.mat").exists()
-
-    weights = data / "ilsvrc-nets/bvlc_googlenet.caffemodel"
-    weights.parent.mkdir()
-    weights.write_bytes(CAFFEMODEL * 2)
-    assert call(web, data, "googlenet", "--force") == 1
-    assert "Move it away, and call again" in capsys.readouterr().err
-    assert weights.read_bytes() == CAFFEMODEL * 2
-    weights.write_bytes(CAFFEMODEL)
-    web.requests.clear()
-    assert call(web, data, "googlenet") == 0
-    assert not web.requests
-    assert main(["verify", "googlenet", "--data", str(data)]) == 0
-
-
-def test_a_move_that_was_interrupted_is_completed(
-    web: Server, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (data / "sbdd/dataset/img").mkdir(parents=True)
-    (data / "sbdd/dataset/mine").write_text("")
-    real, moved = os.replace, []
-
-    def interrupted(source: Path, target: Path) -> None:
-        if ".dataset.unpacking" in str(source):
-            moved.append(target)
-            if len(moved) == 3:
-                raise KeyboardInterrupt
-        real(source, target)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "replace", interrupted)
-        assert call(web, data, "sbd") == 130
-    assert "What has been downloaded is kept" in capsys.readouterr().err
-    main(["verify", "sbd", "--data", str(data)])
-    assert "is only partly there: python -m datasets fetch sbd" in capsys.readouterr().err
-    main(["status", "--data", str(data)])
-    assert " partly " in next(line for line in capsys.readouterr().out.splitlines() if line.startswith("sbd "))
-    assert call(web, data, "sbd") == 0
-    assert {"mine", "train.txt", "img/a.jpg", "cls/x.mat"} <= tree(data / "sbdd/dataset").keys()
-
-
-def test_an_interrupted_unpacking_starts_anew(web: Server, data: Path) -> None:
-    left = data / "sbdd/.dataset.unpacking/img/a.jpg"
-    left.parent.mkdir(parents=True)
-    left.write_text("half")
-    assert call(web, data, "sbd") == 0
-    assert (data / "sbdd/dataset/img/a.jpg").read_text() == "a"
-
-
-def test_a_place_that_is_a_link_to_another_disk(web: Server, data: Path, tmp_path: Path) -> None:
-    (tmp_path / "big").mkdir()
-    (data / "pascal").mkdir(parents=True)
-    (data / "pascal/VOC2011").symlink_to(tmp_path / "big")
-    assert call(web, data, "voc2011") == 0
-    assert (tmp_path / "big/JPEGImages/a.jpg").exists()
-    assert (data / "pascal/VOC2011").is_symlink()
-
-
-def test_a_disk_that_cannot_be_written_is_told(
-    web: Server, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def full(source: Path, target: Path) -> None:
-        raise OSError(28, "No space left on device", str(target))
-
-    monkeypatch.setattr(os, "rename", full)
-    assert call(web, data, "sbd") == 1
-    assert "No space left on device. The same command goes on from there." in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("content", ["{", "[]", '{"address": 1}'])
-def test_a_record_that_is_damaged_is_told(
-    content: str, web: Server, data: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    records.path_of(data, "sbd").parent.mkdir(parents=True)
-    records.path_of(data, "sbd").write_text(content)
-    assert call(web, data, "sbd") == 1
-    assert "sbd.json cannot be read" in capsys.readouterr().err
+    # Through links, as where the data lies on another disk, and with a part of the generated set.
+    linked = data.parent / "linked"
+    (linked / "sbdd/dataset").mkdir(parents=True)
+    for name in ("img", "cls", "train.txt"):
+        (linked / "sbdd/dataset" / name).symlink_to(data / "sbdd/dataset" / name)
+    (linked / "shapes").mkdir()
+    (linked / "shapes/shapes-nyud.json").write_text("{}")
+    main(["status", "--data", str(linked)])
+    row = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line and not line.startswith(" ")}
+    assert " yes " in row["sbd"] and "10 bytes" in row["sbd"]
+    assert " partly " in row["shapes"] and " no " in row["vgg16-fcn"]
 
 
 # Given files and mirrors
@@ -449,32 +236,6 @@ def test_mirrors_and_data_are_taken_from_the_environment(
 
 
 # Processes
-
-PROGRAM = """
-import sys
-sys.path.insert(0, {root!r})
-from dataclasses import replace
-from datasets.__main__ import main
-from datasets.catalogue import CATALOGUE
-source = CATALOGUE["googlenet"]
-home = replace(source.download, addresses=({address!r},), digest="")
-CATALOGUE["googlenet"] = replace(source, download=home)
-sys.exit(main(["fetch", "googlenet", "--data", {data!r}]))
-"""
-
-
-def started(web: Server, data: Path) -> subprocess.Popen[str]:
-    program = PROGRAM.format(root=str(ROOT), address=f"{web.address}/m/bvlc_googlenet.caffemodel", data=str(data))
-    return subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=data.parent
-    )
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 def test_ctrl_c_keeps_the_part_and_the_same_command_goes_on(web: Server, data: Path) -> None:
