@@ -250,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="score.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--split", required=True, help="the list of images, such as seg11valid")
+    parser.add_argument("--split", help="the list of images (default: the one that the experiment is scored on)")
     add_options(parser)
     parser.add_argument("--released", action="store_true", help="score the weights that the papers' authors released")
     parser.add_argument("--data", metavar="DIR", help="the folder of data (default: $FCN_DATA, or data/)")
@@ -286,6 +286,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     if options.released and options.weights:
         raise ValueError("--released names the weights already: leave out --weights.")
+    if options.submit and not options.split:
+        raise ValueError("--submit needs the list of images: --split seg11test or seg12test.")
     if options.submit and (options.limit or options.save or options.mask or options.stitch):
         raise ValueError("--submit predicts the whole split as it is: leave out --limit, --save, --mask and --stitch.")
     for option in ("limit", "stitch"):
@@ -308,10 +310,12 @@ def _run(options: argparse.Namespace) -> None:
         return
 
     prototxt = evaluation_prototxt(experiment)
-    mask = data_settings(prototxt).get("mask") if options.mask is None else options.mask
+    settings = data_settings(prototxt)
+    split = options.split or settings.get("split", "")
+    mask = settings.get("mask") if options.mask is None else options.mask
     if mask == "none":
         mask = None
-    net = evaluation_net(prototxt, options.split, weights, mask)
+    net = evaluation_net(prototxt, split, weights, mask)
     zero = unfilled_layers(net)
     if zero:
         print(f"Beware: the weights of {', '.join(zero)} are all zero in {weights}.", file=sys.stderr)
@@ -323,14 +327,14 @@ def _run(options: argparse.Namespace) -> None:
     stitched = {}
     if options.stitch:
         stitched = {head: Stitch(read_net(prototxt), options.stitch, head).scores for head, _ in scored}
-    save = out / options.split if options.save else None
+    save = out / split if options.save else None
     out.mkdir(parents=True, exist_ok=True)  # That it cannot be written is known before an hour of scoring.
     with image_bar(len(ids)) as advance:
         by_head = score_heads(net, ids, scored, save, advance, stitched)
     for head, scores in by_head.items():
         facts = Scoring(
             name,
-            options.split,
+            split,
             ids,
             len(found[1].ids),
             weights,
@@ -346,7 +350,7 @@ def _run(options: argparse.Namespace) -> None:
         write_result(path, stored)
         of_head = f", {head_name(head)}" if head_name(head) else ""
         images = f"{len(ids)} of {len(found[1].ids)} images"
-        print(f"{name} on {options.split}{of_head}: {images}, weights {weights}\n\n{scores.table(names)}\n")
+        print(f"{name} on {split}{of_head}: {images}, weights {weights}\n\n{scores.table(names)}\n")
         if options.released:
             print(f"{released.verdict(stored)}\n")
         print(path)

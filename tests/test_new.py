@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +19,7 @@ import vis
 from caffe.proto import caffe_pb2
 from nets import new, own
 
+ROOT = Path(__file__).resolve().parent.parent
 SIZE = (40, 30)  # width, height
 
 
@@ -177,6 +183,36 @@ def test_bad_names_and_folders(data, tmp_path, capsys):
     set_up(data)
     with pytest.raises(ValueError, match="is there already"):
         set_up(data)
+
+
+@pytest.fixture
+def in_the_repository(data: Path) -> Iterator[Path]:
+    """The experiments of the boxes in the repository itself, where a user has them; removed in the end."""
+    folder = ROOT / "boxes_of_the_tests-fcn"
+    shutil.rmtree(folder, ignore_errors=True)
+    new.new("boxes_of_the_tests", data, data.parents[1].parent / "names.txt")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("stage", ["32s", "8s"])
+def test_they_train_and_are_scored(stage, in_the_repository, data, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "solve.py", "--rehearse", "30", "--no-report", "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run(
+        command, cwd=in_the_repository / stage, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    facts = json.loads((out / "rehearsal.json").read_text())
+    assert facts["loss_after"] < 0.8 * facts["loss"]
+    stored = json.loads((out / "results" / "val_iter_30.json").read_text())
+    assert stored["classes"] == ["background", "red box", "blue box"]
+    assert (stored["images"], stored["split"], stored["rehearsal"]) == (2, "val", True)
+    # As many pixels of each class as the labels have, void apart.
+    labels = [np.array(Image.open(data / "labels" / f"{i}.png")) for i in (data / "val.txt").read_text().split()]
+    counted = sum(np.bincount(label.ravel(), minlength=256)[:3] for label in labels)
+    assert np.array(stored["confusion"]).sum(1).tolist() == counted.tolist()
 
 
 def test_a_damaged_record_is_told(data):

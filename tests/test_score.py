@@ -429,6 +429,13 @@ def test_stitched_scores_are_told_from_the_net_s_own(folder, tmp_path, monkeypat
     assert "cannot be made 3 times finer" in capsys.readouterr().err
 
 
+def test_without_a_split_it_is_the_one_that_the_experiment_is_scored_on(run, tmp_path, capsys):
+    assert run() == 0
+    assert json.loads((tmp_path / "out" / "seg11valid_iter_20.json").read_text())["split"] == "seg11valid"
+    assert run("--submit") == 1
+    assert "--submit needs the list of images: --split seg11test or seg12test" in capsys.readouterr().err
+
+
 def test_options_that_contradict_each_other_are_refused(run, capsys):
     for options in (["--released", "--weights", "a"], ["--submit", "--limit", "3"], ["--submit", "--mask", "both"]):
         assert run("--split", "seg11valid", *options) == 1

@@ -26,12 +26,13 @@ layer { name: "loss" type: "EuclideanLoss" bottom: "ip" bottom: "t" top: "loss" 
 @pytest.fixture(autouse=True)
 def handlers_that_come_back(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    numbers = (signal.SIGINT, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
+    # Under nohup SIGHUP is ignored, in some shells' background jobs SIGINT: the tests begin from Python's own handlers.
+    before = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    outside = {number: signal.signal(number, handler) for number, handler in before.items()}
     yield
-    found = {number: signal.getsignal(number) for number in numbers}
-    for number in numbers:
-        signal.signal(number, before[number])
+    found = {number: signal.getsignal(number) for number in before}
+    for number, handler in outside.items():
+        signal.signal(number, handler)
     assert found == before
 
 

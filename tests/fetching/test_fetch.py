@@ -247,13 +247,13 @@ def test_ctrl_c_keeps_the_part_and_the_same_command_goes_on(web: Server, data: P
     wait_for(lambda: part.exists() and part.with_name(part.name + ".json").exists())
     time.sleep(0.2)
     first.send_signal(signal.SIGINT)
-    _, err = first.communicate(timeout=20)
+    _, err = first.communicate(timeout=120)
     assert first.returncode == 130
     assert "What has been downloaded is kept: the same command goes on from there." in err
     assert 0 < part.stat().st_size <= 30_000
     came = part.stat().st_size
     second = started(web, data)
-    second.communicate(timeout=20)
+    second.communicate(timeout=120)
     assert second.returncode == 0
     assert web.ranges() == [None, f"bytes={came}-"]
     assert (data / "ilsvrc-nets/bvlc_googlenet.caffemodel").read_bytes() == large
@@ -274,7 +274,7 @@ def test_two_processes_fetch_it_once(web: Server, data: Path) -> None:
     wait_for(lambda: bool(web.requests))
     second = started(web, data)
     for process in (first, second):
-        process.communicate(timeout=20)
+        process.communicate(timeout=120)
         assert process.returncode == 0
     assert len(web.requests) == 1
     assert (data / "ilsvrc-nets/bvlc_googlenet.caffemodel").read_bytes() == CAFFEMODEL

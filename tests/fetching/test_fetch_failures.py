@@ -171,12 +171,12 @@ def test_a_file_size_limit_or_a_full_disk_leaves_what_goes_on(web: Server, data:
     large = CAFFEMODEL[:3] + b"\xa2\x06\x80\x80\x40" + b"w" * 2**20
     web.files["/m/bvlc_googlenet.caffemodel"] = large
     first = started(web, data, "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (500_000,) * 2)")
-    _, err = first.communicate(timeout=20)
+    _, err = first.communicate(timeout=120)
     assert first.returncode == 1 and "Traceback" not in err
     assert "File too large. Put that right" in err
     assert 0 < (data / "downloads/bvlc_googlenet.caffemodel.part").stat().st_size <= 500_000
     second = started(web, data)
-    second.communicate(timeout=20)
+    second.communicate(timeout=120)
     assert second.returncode == 0
     assert web.ranges()[-1] is not None
     assert (data / "ilsvrc-nets/bvlc_googlenet.caffemodel").read_bytes() == large
