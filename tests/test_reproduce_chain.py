@@ -1,4 +1,4 @@
-"""`python paper.py reproduce`, with the real programs: two stages are trained, stopped once, gone on with, and scored."""
+"""`python paper.py reproduce` with the real programs: two stages, stopped once, gone on with, and scored."""
 
 from __future__ import annotations
 
@@ -87,7 +87,9 @@ def test_two_stages_are_trained_one_from_the_other_and_a_stopped_one_goes_on(clo
     assert not snapshots[1].exists()
     first = snapshots[0].stat().st_mtime_ns
 
-    again = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, timeout=120)
+    again = subprocess.run(
+        command, cwd=clone, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
     assert again.returncode == 0, again.stdout + again.stderr
     assert "train voc-fcn32s: done already" in again.stdout
     assert snapshots[0].stat().st_mtime_ns == first
