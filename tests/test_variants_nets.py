@@ -195,14 +195,19 @@ def test_the_null_background_scores_0_and_the_others_learn_by_a_sigmoid(folder: 
     assert np.allclose(net.blobs["score_objects"].diff[0], gradient, atol=1e-5)
 
 
-def test_32s_fixed_changes_nothing_but_its_score_layer(folder: Path) -> None:
-    (folder / "fixed.prototxt").write_text(str(with_inputs(ablation("32s-fixed"))))
-    fields = dict(lookup("voc-fcn-ablations/32s-fixed").solver or {}) | {"train_net": str(folder / "fixed.prototxt")}
-    for name in ("test_net", "test_iter", "test_interval"):
-        fields.pop(name)
-    fields |= {"base_lr": 1e-4, "snapshot_prefix": str(folder / "train")}
+def solver_of(name: str, folder: Path, base_lr: float) -> caffe.SGDSolver:
+    """The solver of an ablation at a rate of one's own; its net is thin, with inputs in the place of data."""
+    (folder / "solved.prototxt").write_text(str(with_inputs(ablation(name))))
+    fields = dict(lookup(f"voc-fcn-ablations/{name}").solver or {}) | {"train_net": str(folder / "solved.prototxt")}
+    for field in ("test_net", "test_iter", "test_interval"):
+        fields.pop(field)
+    fields |= {"base_lr": base_lr, "snapshot_prefix": str(folder / "train")}
     (folder / "solver.prototxt").write_text(str(caffe_pb2.SolverParameter(**fields)))
-    solver = caffe.get_solver(str(folder / "solver.prototxt"))
+    return caffe.get_solver(str(folder / "solver.prototxt"))
+
+
+def test_32s_fixed_changes_nothing_but_its_score_layer(folder: Path) -> None:
+    solver = solver_of("32s-fixed", folder, 1e-4)
     solver.net.copy_from(str(random_weights("vgg16", folder)))
     variants.interpolate(solver.net)
     feed(solver.net)
@@ -211,6 +216,21 @@ def test_32s_fixed_changes_nothing_but_its_score_layer(folder: Path) -> None:
     for name, blobs in solver.net.params.items():
         for old, blob in zip(before[name], blobs, strict=True):
             assert np.array_equal(old, blob.data) == (name != "score_fr"), name
+
+
+def test_the_twofold_interpolation_learns_and_the_last_does_not(folder: Path) -> None:
+    variant = VARIANTS["voc-fcn-ablations/learned-interpolation"]
+    solver = solver_of("learned-interpolation", folder, 1e-3)
+    variants.start_of(variant)(solver.net, *[str(random_weights(name, folder)) for name in variant.starts_from])
+    feed(solver.net)
+    before = {name: solver.net.params[name][0].data.copy() for name in ("upscore2", "upscore_pool4", "upscore8")}
+    for name, kernels in before.items():
+        assert np.allclose(kernels[0, 0], surgery.upsample_filt(kernels.shape[-1])), name
+    solver.step(1)
+    moved = {name: np.abs(solver.net.params[name][0].data - kernels).max() for name, kernels in before.items()}
+    assert moved["upscore8"] == 0
+    assert 1e-3 < moved["upscore2"] < np.inf
+    assert 1e-3 < moved["upscore_pool4"] < np.inf
 
 
 @pytest.fixture
