@@ -26,6 +26,11 @@ from datasets.unpack import Unusable, holds, unpack
 _UNPACKED = 1.5
 
 
+def _say(text: str) -> None:
+    """Print at once, also into a pipe: what is said is often what somebody waits for."""
+    print(text, flush=True)
+
+
 @dataclass(frozen=True)
 class Options:
     """How to fetch."""
@@ -40,7 +45,7 @@ class Options:
     force: bool = False
     """Whether to fetch again what is there."""
     patience: Patience = PATIENCE
-    say: Callable[[str], None] = print
+    say: Callable[[str], None] = _say
 
 
 @dataclass(frozen=True)
