@@ -17,18 +17,15 @@ from google.protobuf import text_format
 
 import surgery
 from caffe.proto import caffe_pb2
+from nets.convolutionalize import BASES
 from nets.experiments import ROOT, VARIANTS, evaluation_split, lookup, outdated, write
 from nets.recipes import Variant
 
 # Of the base nets: the file, and how to come by it.
 BASE_NETS = {
-    "vgg16": ("vgg16-fcn.caffemodel", "python -m datasets fetch vgg16 && python -m nets convolutionalize vgg16"),
-    "alexnet": (
-        "alexnet-fcn.caffemodel",
-        "python -m datasets fetch caffenet && python -m nets convolutionalize alexnet",
-    ),
-    "googlenet": ("bvlc_googlenet.caffemodel", "python -m datasets fetch googlenet"),
-}
+    name: (base.out, f"python -m datasets fetch {base.fetch} && python -m nets convolutionalize {name}")
+    for name, base in BASES.items()
+} | {"googlenet": ("bvlc_googlenet.caffemodel", "python -m datasets fetch googlenet")}
 
 
 def chosen(script: str, manual: str | None, argv: Sequence[str] | None = None) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ import score
 from caffe.proto import caffe_pb2
 from datasets import DatasetError, shapes
 from experiment import data_folder, results_folder
+from published.reproduce import call
 from training import progress
 
 HERE = Path(__file__).resolve().parent
@@ -131,24 +131,11 @@ def _train(options: argparse.Namespace, iterations: dict[str, int]) -> dict[str,
             command += ["--gpu", str(options.gpu)] if options.gpu is not None else ["--cpu"]
             command += ["--seed", str(options.seed)] if options.seed is not None else []
             command += ["--resume"] if any(out.glob("*.solverstate")) else weights
-            _call([sys.executable, str(HERE / stage / "solve.py"), *command])
+            command = [sys.executable, str(HERE / stage / "solve.py"), *command]
+            if status := call(command, HERE):
+                raise subprocess.CalledProcessError(status, command)
         weights = ["--weights", str(out / f"train_iter_{iterations[stage]}.caffemodel")]
     return results
-
-
-def _call(command: list[str]) -> None:
-    """Run a program and wait for it, also after Ctrl-C: it is for the program to finish its iteration.
-
-    Raises CalledProcessError if it fails.
-    """
-    # A handler, not SIG_IGN: the program would inherit that.
-    former = signal.signal(signal.SIGINT, lambda number, frame: None)
-    try:
-        status = subprocess.Popen(command).wait()
-    finally:
-        signal.signal(signal.SIGINT, former)
-    if status:
-        raise subprocess.CalledProcessError(status, command)
 
 
 def _table(iterations: dict[str, int], scores: dict[str, score.Scores], names: Sequence[str]) -> str:
