@@ -6,7 +6,7 @@
 The names are BVLC Caffe's; docs/ says where behaviour differs and why.
 """
 
-from . import allocator, errors, io, proto
+from . import allocator, errors, io, layer, proto, tensor_layer
 from ._caffe import (
     NCCL,
     TEST,
@@ -43,6 +43,9 @@ from .pycaffe import (
     SGDSolver,
     get_solver,
 )
+
+# Paths that programs may have from before classes moved.
+layer.TensorLayer, layer.LossLayer = tensor_layer.TensorLayer, tensor_layer.LossLayer  # type: ignore[attr-defined]
 
 __version__ = "1.0.0"  # the BVLC Caffe version whose behaviour this is
 

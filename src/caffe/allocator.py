@@ -2,7 +2,7 @@
 
 A net takes and frees the same blocks in every pass. glibc gives back to the system what it can, and getting it again,
 page by page and zeroed, costs as much time as computing does. Layers with large results reuse their blobs' memory
-(layer_types/reuse.py) and cut their temporary copies small; here glibc is told to keep what those copies need. Set
+(Blob.writing_data) and cut their temporary copies small; here glibc is told to keep what those copies need. Set
 CAFFE_MALLOC=system before `import caffe` to leave the allocator alone.
 """
 

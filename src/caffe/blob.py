@@ -137,7 +137,7 @@ class Memory:
             self._head = _BOTH
 
     def touch(self) -> None:
-        """Record that the tensor may have been written in place, if it was given out."""
+        """Record that the tensor was written in place, if it was given out; `Writing` calls this."""
         self.version = next(_versions)
         if self._head == _BOTH:
             if device.current().type == "cpu":
@@ -182,6 +182,21 @@ class Memory:
             self._head = _DEVICE
         self._lent = True
         return self._device
+
+
+class Writing:
+    """A memory while it is written in place; however the writing ends, the memory has then changed."""
+
+    __slots__ = ("_memory", "_out")
+
+    def __init__(self, memory: Memory, out: torch.Tensor) -> None:
+        self._memory, self._out = memory, out
+
+    def __enter__(self) -> torch.Tensor:
+        return self._out
+
+    def __exit__(self, *error: object) -> None:
+        self._memory.touch()
 
 
 def _zeros(dims: tuple[int, ...], where: torch.device) -> torch.Tensor:
@@ -352,10 +367,25 @@ class Blob:
         if not any(self._diff is other._diff for other in unless_of):
             self._diff.discard()
 
-    def touch(self) -> None:
-        """Record that data and diff tensors were written in place."""
-        self._data.touch()
-        self._diff.touch()
+    def writing_data(self, like: torch.Tensor | None = None) -> Writing:
+        """Write data in place: `with blob.writing_data() as out` gives the tensor that holds it, of the blob's shape.
+
+        `like`: all values are to be overwritten, and laid out in memory as that tensor's are (channels_last or not).
+        """
+        if like is not None and self.data_tensor().is_contiguous() != like.is_contiguous():
+            self._data.assign(self._laid_out_as(like))
+        return Writing(self._data, self.data_tensor())
+
+    def writing_diff(self, like: torch.Tensor | None = None) -> Writing:
+        """Write diff in place, as writing_data does data."""
+        if like is not None and self.diff_tensor().is_contiguous() != like.is_contiguous():
+            self._diff.assign(self._laid_out_as(like))
+        return Writing(self._diff, self.diff_tensor())
+
+    def _laid_out_as(self, like: torch.Tensor) -> torch.Tensor:
+        channels_last = len(self.dims) == 4 and not like.is_contiguous()
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        return torch.empty(self.dims, device=like.device, memory_format=layout)
 
     def share_data(self, other: Blob) -> None:
         """Use `other`'s data memory as this blob's own from now on."""

@@ -17,8 +17,8 @@ import torch
 from . import glog, rng
 from .blob import Blob, describe
 from .errors import CaffeError, NetError
-from .layer import Shape, TensorLayer
 from .proto import caffe_pb2
+from .tensor_layer import Plan, Shape, TensorLayer
 from .transformer import DataTransformer
 from .world import solver_count, solver_rank
 
@@ -46,9 +46,13 @@ class BatchDataLayer(TensorLayer):
         self._next = 0  # the first item that no rank has taken
         self.rank, self.ranks = (solver_rank(), solver_count()) if self.phase == caffe_pb2.TRAIN else (0, 1)
         super().setup(bottom, top)
-        shapes = [(self.batch_size, *self.first_shape()), (self.batch_size,)]
-        for blob, shape in zip(top, shapes, strict=False):
+        self._first = Plan(((self.batch_size, *self.first_shape()), (self.batch_size,))[: len(top)])
+        for blob, shape in zip(top, self._first.tops, strict=True):
             blob.reshape(*shape)
+
+    def plan(self, shapes: list[Shape]) -> Plan:
+        """Plan the first batch; another may be of another shape, which its first item tells."""
+        return self._first
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Do nothing: each batch brings its shape."""

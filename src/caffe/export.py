@@ -11,7 +11,7 @@ import numpy as np
 
 from . import glog
 from .errors import CaffeError, NetError
-from .layer import LossLayer, layer_class
+from .layer import layer_class
 from .net import Net
 from .onnx_export import OnnxGraph, translation, translations
 from .onnx_export.check import check_file
@@ -20,6 +20,7 @@ from .proto import caffe_pb2
 from .prototxt import PathLike, read_net
 from .snapshot import atomic_path, read_weights
 from .splits import filter_layers
+from .tensor_layer import LossLayer
 from .wire import WireFile
 
 MAX_MODEL = 2**31 - 2**20  # bytes of constants; a protobuf message ends at 2^31 - 1

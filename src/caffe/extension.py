@@ -24,8 +24,9 @@ from torch import Tensor
 from . import rng, schema
 from .blob import Blob, describe
 from .errors import NetError
-from .layer import Backward, Gradients, Shape, TensorLayer, layer_class, register
+from .layer import layer_class, register
 from .proto import caffe_pb2
+from .tensor_layer import Backward, Gradients, Plan, Shape, TensorLayer
 
 Count = int | tuple[int, int | None]
 Filler = Message | Mapping[str, Any] | None
@@ -155,8 +156,8 @@ class FunctionLayer(TensorLayer):
                 f"or None; not {found!r} ({error})."
             ) from None
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return what the type's rule gives, one shape a top."""
+    def plan(self, shapes: list[Shape]) -> Plan:
+        """Plan what the type's rule gives, one shape a top."""
         rule = self.rules.top_shapes
         if rule is not None:
             found = rule(shapes, self)
@@ -170,9 +171,9 @@ class FunctionLayer(TensorLayer):
             raise self.fail(f"top_shapes gives a list of shapes, not {found!r}.") from None
         if len(made) != self._top_count:
             raise self.fail(f"top_shapes gives {len(made)} shape(s), {describe(made)}, for {self._top_count} top(s).")
-        return made
+        return Plan(tuple(made))
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Sequence[Tensor]:
+    def compute(self, plan: Plan, bottoms: list[Tensor], params: list[Tensor]) -> Sequence[Tensor]:
         """Return what the function gives, checked, in memory of its own."""
         if not self._replaying:
             self._drawn_from.clear()
@@ -184,7 +185,7 @@ class FunctionLayer(TensorLayer):
                 what = f"bottom {i}" if i < len(bottoms) else f"parameter {i - len(bottoms)}"
                 raise self.fail(f"its function wrote over {what}; it must make new tensors (no `out=`, no `add_`).")
         tops = [results] if isinstance(results, Tensor) else results
-        self._check(tops, given)
+        self._check(plan, tops, given)
         taken = {x.data_ptr() for x in given}
         made = []
         for top in tops:
@@ -192,14 +193,14 @@ class FunctionLayer(TensorLayer):
             taken.add(made[-1].data_ptr())
         return made
 
-    def gradient(self, b: Backward) -> Gradients:
+    def gradient(self, plan: Plan, b: Backward) -> Gradients:
         """Differentiate the function, with the random numbers that forward drew."""
         now = {where: rng.generator(where).get_state() for where in self._drawn_from}
         for where, state in self._drawn_from.items():
             rng.generator(where).set_state(state)
         self._replaying = True
         try:
-            return super().gradient(b)
+            return super().gradient(plan, b)
         finally:
             self._replaying = False
             for where, state in now.items():
@@ -222,13 +223,13 @@ class FunctionLayer(TensorLayer):
             self._drawn_from.setdefault(like.device, made.get_state())
         return made
 
-    def _check(self, tops: Any, given: list[Tensor]) -> None:
+    def _check(self, plan: Plan, tops: Any, given: list[Tensor]) -> None:
         """Refuse results that are not what the shape rule says, where the layer's other blobs are."""
         if not isinstance(tops, Sequence) or not all(isinstance(top, Tensor) for top in tops):
             raise self.fail(f"its function returned {_kind(tops)}; it must return a tensor, or a list of tensors.")
-        if len(tops) != len(self._top_shapes):
-            raise self.fail(f"its function returned {len(tops)} tensor(s) for {len(self._top_shapes)} top(s).")
-        for i, (top, shape) in enumerate(zip(tops, self._top_shapes, strict=True)):
+        if len(tops) != len(plan.tops):
+            raise self.fail(f"its function returned {len(tops)} tensor(s) for {len(plan.tops)} top(s).")
+        for i, (top, shape) in enumerate(zip(tops, plan.tops, strict=True)):
             if tuple(top.shape) != shape:
                 raise self.fail(
                     f"its function returned the shape {describe([tuple(top.shape)])} for top {i}; by its shape rule "
@@ -252,7 +253,7 @@ def _class_of(function: TensorFunction, rules: Rules) -> type[FunctionLayer]:
         "rules": rules,
         "bottoms": rules.bottoms,
         "tops": rules.tops,
-        "default_loss_weight": 1.0 if rules.loss else 0.0,
+        "_default_loss_weight": 1.0 if rules.loss else 0.0,
         "auto_top": rules.loss,
         "refuses_in_place": rules.refuses_in_place,
     }

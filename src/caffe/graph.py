@@ -14,7 +14,7 @@ from . import layer_types as _registered  # noqa: F401  importing it registers t
 from .ahead import Ahead
 from .blob import Blob, BoolVec, RawBlobVec, describe
 from .errors import CaffeError, NetError
-from .layer import Layer, TensorLayer, layer_class, layer_types
+from .layer import Layer, layer_class, layer_types
 from .proto import caffe_pb2
 from .prototxt import nearest
 from .snapshot import blob_from_proto
@@ -36,8 +36,12 @@ class Node:
     top_names: list[str]
     bottom_need_backward: BoolVec
     need_backward: bool
+    param_need_backward: list[bool] = field(default_factory=list)
     loss_weights: list[float] = field(default_factory=list)
     ahead: Ahead | None = None  # where a data layer is run ahead of the net
+
+    def __post_init__(self) -> None:
+        self.explained = explained(self.name, self.layer.layer_param.type, self.bottom)
 
 
 @dataclass
@@ -81,8 +85,7 @@ class Graph:
         if param.force_backward:
             self._force_backward()
         for node in self.nodes:
-            if isinstance(node.layer, TensorLayer):
-                node.layer.needs_backward = node.need_backward
+            node.layer._note_gradients(node.param_need_backward, node.need_backward)
 
     def _warn_of_equal_names(self) -> None:
         for name, count in Counter(layer.name for layer in self.param.layer).items():
@@ -118,11 +121,14 @@ class Graph:
             layer.setup(bottom, top)
             layer.reshape(bottom, top)
         weights = self._loss_weights(param, layer, top_names)
-        need = any(wants) | self._append_params(layer)
+        params_want = self._append_params(layer)
+        need = any(wants) or any(params_want)
         if need:
             self._blob_needs_backward.update(dict.fromkeys(top_names, True))
         ahead = Ahead(layer) if Ahead.allowed(layer, bottom) else None
-        self.nodes.append(Node(param.name, layer, bottom, top, bottoms, top_names, wants, need, weights, ahead))
+        self.nodes.append(
+            Node(param.name, layer, bottom, top, bottoms, top_names, wants, need, params_want, weights, ahead)
+        )
 
     def _take_bottoms(self, param: caffe_pb2.LayerParameter) -> tuple[list[str], BoolVec]:
         """Return the bottoms' names and whether each needs a gradient; they are outputs of the net no more."""
@@ -136,9 +142,7 @@ class Graph:
 
     def _name_tops(self, param: caffe_pb2.LayerParameter, layer: Layer) -> list[str]:
         """Make the blobs of the tops, but for one that a layer writes over its own bottom."""
-        names = list(param.top)
-        if isinstance(layer, TensorLayer) and layer.auto_top and len(names) < layer.tops[0]:
-            names += [AUTOMATIC] * (layer.tops[0] - len(names))
+        names = [*param.top, *[AUTOMATIC] * layer._unnamed_tops(len(param.top))]
         for j, name in enumerate(names):
             in_place = j < len(param.bottom) and param.bottom[j] == name
             if not in_place:
@@ -162,8 +166,8 @@ class Graph:
                 f"Layer '{param.name}': loss_weight is given {len(given)} times for {len(param.top)} tops; "
                 "give it once for each, or not at all."
             )
-        if not given and isinstance(layer, TensorLayer) and layer.default_loss_weight:
-            given = [layer.default_loss_weight]
+        if not given and layer._default_loss_weight:
+            given = [layer._default_loss_weight]
         weights = given + [0.0] * (len(top_names) - len(given))
         for name, weight in zip(top_names, weights, strict=True):
             if weight:
@@ -172,8 +176,8 @@ class Graph:
                 blob.set_diff(blob.diff_tensor().new_full(blob.dims, weight))
         return weights
 
-    def _append_params(self, layer: Layer) -> bool:
-        """List the layer's parameters for the solver; tell whether one of them needs a gradient."""
+    def _append_params(self, layer: Layer) -> list[bool]:
+        """List the layer's parameters for the solver; tell of each whether it needs a gradient."""
         param = layer.layer_param  # setup may have changed it: BatchNorm's lr_mult is 0 whatever the prototxt says
         if len(param.param) > len(layer.blobs):
             raise NetError(
@@ -197,9 +201,7 @@ class Graph:
                     self._named_params[spec.name] = owner
             else:
                 _share(owner, blob, spec, param.name, index)
-        if isinstance(layer, TensorLayer):
-            layer.param_propagate_down = wanted
-        return any(wanted)
+        return wanted
 
     def _prune_backward(self) -> None:
         """Find, from the last layer up, which layers lie above no loss or below a propagate_down: false."""
@@ -226,12 +228,8 @@ class Graph:
         for node in self.nodes:
             node.need_backward = True
             for j in range(len(node.bottom_names)):
-                if isinstance(node.layer, TensorLayer):
-                    node.bottom_need_backward[j] |= node.layer.allow_force_backward(j)
-                else:
-                    node.bottom_need_backward[j] = True
-            if isinstance(node.layer, TensorLayer):
-                node.layer.param_propagate_down = [True] * len(node.layer.blobs)
+                node.bottom_need_backward[j] |= node.layer.allow_force_backward(j)
+            node.param_need_backward = [True] * len(node.layer.blobs)
 
 
 # What torch says where an allocation fails, on the CPU and on a GPU; on the CPU its exception is a plain RuntimeError.

@@ -14,8 +14,8 @@ from . import arguments, batches, debug_info, device, glog, schema, snapshot
 from .arguments import FilePath
 from .blob import Blob, BlobVec, DtypeVec, IntVec, StringVec, describe
 from .errors import NetError
-from .graph import Graph, LearnableParam, Node, explained
-from .layer import Layer, LayerVec, TensorLayer
+from .graph import Graph, LearnableParam, Node
+from .layer import Layer, LayerVec
 from .layer_types.memory_data import MemoryData
 from .proto import caffe_pb2
 from .prototxt import read_net
@@ -206,17 +206,11 @@ class Net:
             for hook in self._before_forward:
                 hook(i)
             node = self._nodes[i]
-            layer = node.layer
-            if node.ahead is not None:
-                with explained(node.name, layer.type, node.bottom):
+            with node.explained:
+                if node.ahead is not None:
                     node.ahead.forward(node.top)
-            elif isinstance(layer, TensorLayer):
-                with explained(node.name, layer.type, node.bottom), torch.no_grad():
-                    layer.reshape(node.bottom, node.top)
-                    layer.forward(node.bottom, node.top)
-            else:
-                layer.reshape(node.bottom, node.top)
-                layer.forward(node.bottom, node.top)
+                else:
+                    node.layer._forward_pass(node.bottom, node.top)
             if any(node.loss_weights):
                 loss += self._weighted_loss(node)
             if self.debug_info:
@@ -240,7 +234,7 @@ class Net:
         """Give every blob the shape that follows from the inputs' shapes, without computing anything."""
         for node in self._nodes:
             if node.ahead is None:  # what runs ahead has its next item in hand, and shapes its tops with it
-                with explained(node.name, node.layer.type, node.bottom):
+                with node.explained:
                     node.layer.reshape(node.bottom, node.top)
 
     # Backward
@@ -290,13 +284,8 @@ class Net:
                 hook(i)
             node = self._nodes[i]
             if node.need_backward:
-                layer = node.layer
-                if isinstance(layer, TensorLayer):
-                    with explained(node.name, layer.type, node.bottom), torch.no_grad():
-                        layer.check_shapes(node.bottom, node.top)
-                        layer.backward(node.top, node.bottom_need_backward, node.bottom)
-                else:
-                    layer.backward(node.top, node.bottom_need_backward, node.bottom)
+                with node.explained:
+                    node.layer._backward_pass(node.top, node.bottom_need_backward, node.bottom)
                 if self.debug_info:
                     debug_info.log_backward(node)
             for hook in self._after_backward:

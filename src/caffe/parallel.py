@@ -20,7 +20,6 @@ from torch import Tensor
 from . import device
 from .errors import SolverError
 from .graph import LearnableParam
-from .layer import TensorLayer
 from .net import Net
 from .processes import launch
 from .rendezvous import LostRankError, join, leave, meet, new_uid, waiting_for
@@ -192,10 +191,7 @@ def _buckets(net: Net) -> list[_Bucket]:
     owners = {id(param.blob.diff_memory): param for param in net.learnable}
     complete: dict[int, int] = {}
     for index, layer in enumerate(net.layers):
-        wanted = [True] * len(layer.blobs)
-        if isinstance(layer, TensorLayer):
-            wanted = [layer.needs_backward and want for want in layer.param_propagate_down]
-        for blob, want in zip(layer.blobs, wanted, strict=True):
+        for blob, want in zip(layer.blobs, layer._gives_gradients(), strict=True):
             if want:
                 complete.setdefault(id(blob.diff_memory), index)
     buckets: list[_Bucket] = []

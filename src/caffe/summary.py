@@ -19,11 +19,11 @@ from google.protobuf.message import Message
 from .blob import describe
 from .errors import CaffeError
 from .graph import Node
-from .layer import Shape
 from .net import Net
 from .proto import caffe_pb2
 from .prototxt import PathLike, read_net
 from .splits import filter_layers
+from .tensor_layer import Shape
 
 FLOAT_BYTES = 4
 TABLE_WIDTH = 120

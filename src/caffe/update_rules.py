@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -228,9 +229,8 @@ def clip_gradients(params: Sequence[LearnableParam], limit: float, iteration: in
             f"Gradient clipping: scaling down gradients (L2 norm {norm:g} > {limit:g}) by scale factor {scale:g}",
             "sgd_solver.cpp:94",
         )
-        torch._foreach_mul_(diffs, scale)
-        for param in written:
-            param.blob.touch()
+        with ExitStack() as writing:
+            torch._foreach_mul_([writing.enter_context(param.blob.writing_diff()) for param in written], scale)
 
 
 def update(
@@ -249,15 +249,16 @@ def update(
     """
     if p.weight_decay and p.regularization_type not in ("L1", "L2"):
         raise SolverError(f"Unknown regularization type: {p.regularization_type} (known: L1, L2).")
-    for lr_mult, decay_mult, batch in _batches(params, history, rule):
-        if p.iter_size != 1:
-            torch._foreach_mul_(batch.diff, 1.0 / p.iter_size)
-        decay = _single(p.weight_decay * decay_mult, "weight decay")
-        if decay:
-            weights = batch.data if p.regularization_type == "L2" else [w.sign() for w in batch.data]
-            torch._foreach_add_(batch.diff, weights, alpha=decay)
-        rule.compute(batch.diff, batch.history, _single(rate * lr_mult, "learning rate"), p, iteration)
-        torch._foreach_sub_(batch.data, batch.diff)
+    with ExitStack() as writing:
+        for lr_mult, decay_mult, batch in _batches(params, history, rule, writing):
+            if p.iter_size != 1:
+                torch._foreach_mul_(batch.diff, 1.0 / p.iter_size)
+            decay = _single(p.weight_decay * decay_mult, "weight decay")
+            if decay:
+                weights = batch.data if p.regularization_type == "L2" else [w.sign() for w in batch.data]
+                torch._foreach_add_(batch.diff, weights, alpha=decay)
+            rule.compute(batch.diff, batch.history, _single(rate * lr_mult, "learning rate"), p, iteration)
+            torch._foreach_sub_(batch.data, batch.diff)
 
 
 def _single(value: float, what: str) -> float:
@@ -267,7 +268,7 @@ def _single(value: float, what: str) -> float:
 
 
 def _batches(
-    params: Sequence[LearnableParam], history: list[Tensor | None], rule: Rule
+    params: Sequence[LearnableParam], history: list[Tensor | None], rule: Rule, writing: ExitStack
 ) -> Iterator[tuple[float, float, _Batch]]:
     """Group the parameters by their multipliers: on the CPU into pieces that fit the cache, on a GPU whole."""
     gathered: dict[tuple[float, float], _Batch] = {}
@@ -276,8 +277,8 @@ def _batches(
         if param.lr_mult == 0 and history[i] is None and rule.rate_in_history:
             param.blob.clear_diff()
             continue
-        data, diff = param.blob.data_tensor(), param.blob.diff_tensor()
-        param.blob.touch()
+        data = writing.enter_context(param.blob.writing_data())
+        diff = writing.enter_context(param.blob.writing_diff())
         own = [_history_of(data, history, j) for j in range(i, len(history), len(params))]
         key = (param.lr_mult, param.decay_mult)
         whole = (data, diff, *own)

@@ -5,8 +5,12 @@ import pytest
 import torch
 
 import caffe
+from caffe import device
 from caffe.blob import Blob
-from caffe.layer_types import convolution, onednn
+from caffe.kernels import convolution, matrix_product
+from caffe.kernels.convolution import Pieces
+from caffe.kernels.rewrites import Diagonal
+from caffe.layer import layer_class
 from caffe.proto import caffe_pb2
 from caffe.prototxt import parse_text
 
@@ -16,7 +20,7 @@ FILL = 'weight_filler { type: "gaussian" std: 0.1 } bias_filler { type: "gaussia
 def run(type_, settings, shape, freeze=False):
     """Run both passes of one layer on seeded values; return top, bottom diff and parameter diffs."""
     text = f'name: "x" type: "{type_}" convolution_param {{ {settings} {FILL} }}'
-    layer = getattr(convolution, type_)(parse_text(text, caffe_pb2.LayerParameter()))
+    layer = layer_class(type_)(parse_text(text, caffe_pb2.LayerParameter()))
     caffe.set_random_seed(3)
     generator = torch.Generator().manual_seed(4)
     bottom, top = [Blob(*shape)], [Blob(0)]
@@ -35,6 +39,10 @@ def run(type_, settings, shape, freeze=False):
         layer.top_diff_for_test, layer.bottom_for_test = top[0].diff_tensor(), bottom[0]
         layer.backward(top, [True], bottom)
     return layer, [top[0].data, bottom[0].diff, *(b.diff for b in layer.blobs)]
+
+
+def way(layer):
+    return layer.kernel(device.CPU).way
 
 
 def same(found, wanted):
@@ -56,20 +64,20 @@ def same(found, wanted):
 )
 def test_a_large_image_gives_band_by_band_what_it_gives_whole(monkeypatch, settings, shape):
     layer, whole = run("Convolution", settings, shape)
-    assert not layer.bands
+    assert "pieces" not in way(layer)
     monkeypatch.setattr(convolution, "PIECE_BYTES", 64)
     layer, bands = run("Convolution", settings, shape)
-    assert layer.bands > 1
+    assert "pieces" in way(layer) and Pieces.of(layer.planned).bands > 1
     same(bands, whole)
 
 
 @pytest.mark.parametrize("settings", ["num_output: 4 kernel_size: 3 pad: 1", "num_output: 6 kernel_size: 5 group: 3"])
 def test_a_large_batch_gives_some_images_at_a_time_what_it_gives_whole(monkeypatch, settings):
     layer, whole = run("Convolution", settings, (21, 3, 9, 8))
-    assert not layer.bands
+    assert "pieces" not in way(layer)
     monkeypatch.setattr(convolution, "PIECE_BYTES", 2400)
     layer, groups = run("Convolution", settings, (21, 3, 9, 8))
-    assert layer.bands == 1 and layer.images == 2
+    assert way(layer) == "pieces" and Pieces.of(layer.planned) == Pieces(images=2, bands=1)
     same(groups, whole)
 
 
@@ -86,17 +94,17 @@ def test_a_large_batch_gives_some_images_at_a_time_what_it_gives_whole(monkeypat
 def test_a_frame_of_padding_alone_is_worth_what_convolving_it_gives(monkeypatch, settings, shape, bands):
     monkeypatch.setattr(convolution, "PIECE_BYTES", bands)
     layer, framed = run("Convolution", settings, shape)
-    assert layer.framed
+    assert way(layer).startswith("framed") and ("pieces" in way(layer)) == (bands == 64)
     x, weight, *bias = (b.data_tensor() for b in (layer.bottom_for_test, *layer.blobs))
-    whole = [layer.stride, layer.pad, layer.dilation, False, [0, 0], layer.groups]
+    whole = layer.sliding.arguments
     y = torch.convolution(x, weight, *(bias or [None]), *whole)
-    sizes = [layer.outputs] if bias else None
+    sizes = [layer.sliding.outputs] if bias else None
     wanted = [True, True, bool(bias)]
     grads = torch.ops.aten.convolution_backward(layer.top_diff_for_test, x, weight, sizes, *whole, wanted)
     same(framed, [t.numpy() for t in (y, *grads) if t is not None])
 
 
-@pytest.mark.skipif(not onednn.AVAILABLE, reason="this torch has no oneDNN matrix product")
+@pytest.mark.skipif(not matrix_product.AVAILABLE, reason="this torch has no oneDNN matrix product")
 @pytest.mark.parametrize(
     ("settings", "shape"),
     [
@@ -108,11 +116,11 @@ def test_a_frame_of_padding_alone_is_worth_what_convolving_it_gives(monkeypatch,
 )
 def test_a_large_kernel_gives_as_a_matrix_product_what_it_gives_as_a_convolution(monkeypatch, settings, shape):
     layer, convolved = run("Convolution", settings, shape)
-    assert not layer.as_matrix
+    assert way(layer) == "direct"
     monkeypatch.setattr(convolution, "MATRIX", (1, 1 << 20))
     monkeypatch.setattr(convolution, "MATRIX_OF_ONE", (1, 1 << 20))
     layer, multiplied = run("Convolution", settings, shape)
-    assert layer.as_matrix
+    assert way(layer) == "matrix"
     same(multiplied, convolved)
 
 
@@ -121,18 +129,18 @@ def test_a_large_kernel_gives_as_a_matrix_product_what_it_gives_as_a_convolution
 )
 def test_few_channels_get_the_gradient_that_many_would(monkeypatch, settings):
     layer, turned = run("Convolution", settings, (2, 3, 9, 8))
-    assert layer.turned
+    assert way(layer) == "turned"
     monkeypatch.setattr(convolution, "FEW_CHANNELS", 0)
     layer, direct = run("Convolution", settings, (2, 3, 9, 8))
-    assert not layer.turned
+    assert way(layer) == "direct"
     same(turned, direct)
 
 
 @pytest.mark.parametrize("settings", ["num_output: 5 kernel_size: 4 stride: 2", "num_output: 5 kernel_size: 3 pad: 1"])
 def test_a_diagonal_deconvolution_gives_channel_by_channel_what_it_gives_dense(monkeypatch, settings):
     layer, each = run("Deconvolution", settings, (2, 5, 6, 7), freeze=True)
-    assert layer._found is not None and layer._found[1] is not None
-    monkeypatch.setattr(convolution.Deconvolution, "_diagonal", lambda self, weight: None)
+    assert layer._diagonal._found is not None and layer._diagonal._found[1] is not None
+    monkeypatch.setattr(Diagonal, "of", lambda self, weight, version: None)
     _, dense = run("Deconvolution", settings, (2, 5, 6, 7), freeze=True)
     same([each[0], each[1], each[3]], [dense[0], dense[1], dense[3]])
     assert not each[2].any()

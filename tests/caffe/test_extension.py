@@ -20,12 +20,12 @@ import caffe
 from caffe import layer as registry
 from caffe import layer_type, schema
 from caffe.errors import CaffeError, NetError, PrototxtError
-from caffe.layer import TensorLayer
 from caffe.net_spec import param_name_dict
 from caffe.proto import caffe_pb2
 from caffe.proto_source import read_definitions
 from caffe.prototxt import parse_text, read_net, to_text
 from caffe.snapshot import read_weights
+from caffe.tensor_layer import TensorLayer
 
 L, P = caffe.layers, caffe.params
 DOC = Path(__file__).parents[2] / "docs" / "adding-a-layer-type.md"
@@ -573,7 +573,7 @@ def test_a_class_may_stand_in_the_functions_place() -> None:
     class Normalize(TensorLayer):
         """x times eps."""
 
-        def compute(self, bottoms, params):
+        def compute(self, plan, bottoms, params):
             return bottoms[0] * self.settings.eps
 
     net = net_of(one("Normalize", "norm_param { eps: 2 }"))
@@ -581,6 +581,19 @@ def test_a_class_may_stand_in_the_functions_place() -> None:
     assert isinstance(net.layer_dict["l"], Normalize)
     with pytest.raises(NetError, match="a class has its own rules"):
         layer_type("Other", bottoms=2)(Normalize)
+
+
+@pytest.mark.parametrize(
+    "methods",
+    [
+        {"top_shapes": lambda self, shapes: shapes},
+        {"compute": lambda self, bottoms, params: bottoms[0]},
+        {"gradient": lambda self, b: b.top_diffs[0]},
+    ],
+)
+def test_a_class_from_before_there_were_plans_is_told_what_to_define(methods: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=r"^Old is written .* plan\(self, shapes\)"):
+        type("Old", (TensorLayer,), methods)
 
 
 def test_a_type_that_exists_is_refused_unless_it_is_the_same_function_again() -> None:

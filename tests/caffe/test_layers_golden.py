@@ -1,6 +1,8 @@
 """Every layer type against what BVLC Caffe recorded, forward and backward (tests/golden/layers)."""
 
+import contextlib
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,8 @@ import torch
 
 import caffe
 from caffe import device
+from caffe.errors import NetError
+from caffe.layer import layer_types
 
 LAYERS = Path(__file__).parents[1] / "golden" / "layers"
 CASES = sorted(path.stem for path in LAYERS.glob("*.npz"))
@@ -16,9 +20,12 @@ TOLERANCE = {"cpu": 1e-5, "cuda": 1e-4}  # of max(1, the largest value)
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU")
 
 
+def types_of(name):
+    return set(re.findall(r'type: "([A-Z]\w*)"', (LAYERS / f"{name}.prototxt").read_text()))
+
+
 def unknown_types(name):
-    used = set(re.findall(r'type: "([A-Z]\w*)"', (LAYERS / f"{name}.prototxt").read_text()))
-    return used - set(caffe.layer_type_list())
+    return types_of(name) - set(caffe.layer_type_list())
 
 
 @pytest.fixture(params=["cpu", pytest.param("gpu", marks=NO_GPU)])
@@ -121,6 +128,67 @@ def test_a_second_run_over_the_same_memory_gives_the_same(case):
     for source, state in begin:
         source.set_state(state)  # RNN and LSTM would go on where the first run ended
     assert differences(run(net, recorded), recorded) == []
+
+
+def shapes_near(shapes):
+    """Return shapes like those of a layer's bottoms: another extent, an axis more or less, for one or for all."""
+    for i, shape in enumerate(shapes):
+        others = [(*shape[:axis], extent, *shape[axis + 1 :]) for axis in range(len(shape)) for extent in (0, 1, 7)]
+        for other in [*others, (*shape, 2), shape[1:], shape[:-1], ()]:
+            yield [*shapes[:i], other, *shapes[i + 1 :]]
+    for axis in range(-3, 3):
+        if all(-len(shape) <= axis < len(shape) for shape in shapes):
+            yield [tuple(e + 1 if i == axis % len(shape) else e for i, e in enumerate(shape)) for shape in shapes]
+    yield [(*shape, 2) for shape in shapes]
+
+
+def bottoms_of(net, name):
+    return [net.blobs[bottom].dims for bottom in net.bottom_names[name]]
+
+
+def test_a_plan_is_a_query_that_changes_nothing(case):
+    net, recorded = case
+    for name, layer in net.layer_dict.items():
+        before = {key: (id(value), repr(value)) for key, value in vars(layer).items()}
+        answers = Counter()
+        for shapes in [bottoms_of(net, name), *shapes_near(bottoms_of(net, name))]:
+            try:
+                tops = layer.top_shapes(shapes)
+                assert layer.plan(shapes) == layer.plan(shapes) and tops == list(layer.plan(shapes).tops)
+                answers["made"] += 1
+            except NetError as error:
+                assert f"'{name}'" in str(error)
+                answers["refused"] += 1
+        assert answers["made"]
+        assert {key: (id(value), repr(value)) for key, value in vars(layer).items()} == before
+    assert differences(run(net, recorded), recorded) == []
+
+
+def test_a_layer_that_was_given_other_shapes_and_refused_some_is_what_it_was(case):
+    net, recorded = case
+    inputs = dict(of_kind(recorded, "in"))
+    begin = [(source, source.state()) for _, source in net.data_sources()]
+    for shapes in shapes_near([values.shape for values in inputs.values()]):
+        for name, shape in zip(inputs, shapes, strict=True):
+            net.blobs[name].reshape(*shape)
+        with contextlib.suppress(NetError):
+            net.forward()
+            net.backward()
+    for name, values in inputs.items():
+        net.blobs[name].reshape(*values.shape)
+        net.blobs[name].data[...] = values
+    for key, values in of_kind(recorded, "param"):
+        parameter(net, key).data[...] = values
+    for source, state in begin:
+        source.set_state(state)
+    assert differences(run(net, recorded), recorded) == []
+
+
+def test_every_type_of_the_engine_is_among_the_cases_or_has_tests_of_its_own():
+    recorded = set().union(*(types_of(name) for name in CASES))
+    read_files = {"Data", "HDF5Data", "HDF5Output", "ImageData", "MemoryData", "WindowData"}
+    elsewhere = {"Split", "Silence", "Dropout", "LSTMUnit", "Parameter", "DummyData"}  # test_tensor_layer.py
+    assert set(layer_types()) - recorded <= {"Python", *read_files, *elsewhere}
 
 
 def test_no_two_blobs_share_memory_but_those_that_caffe_shares(case):

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import caffe
 from caffe import device
 from caffe.blob import Blob
-from caffe.layer_types import convolution, onednn
+from caffe.kernels import convolution, matrix_product
 from caffe.proto import caffe_pb2
 from caffe.prototxt import parse_text
 
@@ -158,10 +158,11 @@ def test_the_twins_run_what_they_are_for(small_limits):
     twin = Twin(False)
     twin.run("forward", 0)
     layers = twin.net.layer_dict
-    assert layers["conv2"].as_matrix or not onednn.AVAILABLE
-    assert not layers["conv1"].as_matrix
-    assert layers["conv1"].bands
-    assert layers["up"]._found is not None and layers["up"]._found[1] is not None  # the diagonal, derived and kept
+    ways = {name: layers[name].kernel(device.CPU).way for name in ("conv1", "conv2")}
+    assert ways["conv2"] == "matrix" or not matrix_product.AVAILABLE
+    assert ways["conv1"] == "pieces"
+    found = layers["up"]._diagonal._found
+    assert found is not None and found[1] is not None  # the diagonal, derived and kept
 
 
 # Writes through held views
@@ -309,8 +310,8 @@ def test_a_held_view_follows_the_device_and_counts_at_every_use(on_device):
     for value in (4, 5):
         view[...] = value
         assert blob.data_tensor().cpu().tolist() == [value] * 3
-    blob.data_tensor().mul_(2)
-    blob.touch()
+    with blob.writing_data() as values:
+        values.mul_(2)
     blob.refresh_views()
     assert view.tolist() == [10, 10, 10] and blob.data_version is None
 
@@ -321,13 +322,13 @@ def test_writing_data_in_place_loses_nothing_of_a_held_diff(on_device):
     blob.set_diff(torch.ones(2, device=on_device))
     blob.refresh_views()
     view[...] = 9  # a program's top diff, before forward
-    blob.data_tensor().add_(1)
-    blob.touch()
+    with blob.writing_data() as values:
+        values.add_(1)
     assert blob.diff_tensor().cpu().tolist() == [9, 9]
     blob.refresh_views()
     view[...] = 8  # read by the last pass, and written again
-    blob.data_tensor().add_(1)
-    blob.touch()
+    with blob.writing_data() as values:
+        values.add_(1)
     blob.refresh_views()
     assert view.tolist() == [8, 8] and blob.diff_tensor().cpu().tolist() == [8, 8]
 
@@ -338,8 +339,8 @@ def test_a_held_view_outlives_a_smaller_result_of_the_device_but_not_a_larger(on
     blob.reshape(2)
     blob.set_data(torch.ones(2, device=on_device))
     blob.reshape(4)
-    blob.data_tensor().add_(1)
-    blob.touch()
+    with blob.writing_data() as values:
+        values.add_(1)
     blob.refresh_views()
     assert view.tolist() == [2, 2, 1, 1]
     blob.set_data(torch.ones(6, device=on_device))
@@ -364,8 +365,8 @@ def test_the_mode_may_change_between_passes(on_device, monkeypatch):
     blob.set_data(torch.ones(2, device=on_device))
     monkeypatch.setattr(device._mode, "current", device.CPU)
     assert sharing.data_tensor().device.type == "cpu"
-    sharing.data_tensor().add_(1)
-    sharing.touch()
+    with sharing.writing_data() as values:
+        values.add_(1)
     monkeypatch.setattr(device._mode, "current", on_device)
     assert blob.data_tensor().cpu().tolist() == [2, 2]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import caffe
 from caffe.errors import NetError
-from caffe.layer_types import windows
+from caffe.kernels import pooling as kernels
 from caffe.proto import caffe_pb2
 from caffe.prototxt import parse_text
 
@@ -167,5 +167,5 @@ def test_the_gradient_from_values_alone_is_the_one_from_places(size, values):
     y, places = F.max_pool2d(x, 2, 2, ceil_mode=True, return_indices=True)
     dy = torch.randn(y.shape, generator=generator)
     found = torch.full_like(x, torch.nan)
-    windows.max_pool_2x2_backward_into(found, dy, x)
-    assert torch.equal(found, windows.put_back(dy, places, x))
+    kernels.max_pool_2x2_backward_into(found, dy, x)
+    assert torch.equal(found, kernels.put_back(dy, places, x))

@@ -311,7 +311,7 @@ def test_what_is_written_over_the_outputs_leaves_the_gradient_alone(type_):
 def test_large_products_by_onednn_give_the_same(type_, monkeypatch):
     found = []
     for least in (0, 1 << 60):
-        monkeypatch.setattr("caffe.layer_types.onednn.WORTH", least)
+        monkeypatch.setattr("caffe.kernels.matrix_product.WORTH", least)
         net = recurrent(type_, static=True, exposed=True)
         fill(net)
         out, back = run(net)

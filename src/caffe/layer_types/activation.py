@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..blob import Blob, describe
-from ..layer import Backward, Gradients, Shape, TensorLayer, register
+from ..layer import register
 from ..proto import caffe_pb2
-from .reuse import data_out, diff_out
+from ..tensor_layer import Backward, Gradients, Plan, Shape, TensorLayer
 
 
 @register("ReLU")
@@ -29,25 +29,22 @@ class ReLU(TensorLayer):
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Write the rectified values, in place without a copy."""
         x = bottom[0].data_tensor()
-        out = x if top[0] is bottom[0] else data_out(top[0], x)
-        if self.slope:
-            torch.ops.aten.leaky_relu.out(x, self.slope, out=out)
-        else:
-            torch.clamp_min(x, 0, out=out)
-        top[0].touch()
+        with top[0].writing_data(like=x) as out:
+            if self.slope:
+                torch.ops.aten.leaky_relu.out(x, self.slope, out=out)
+            else:
+                torch.clamp_min(x, 0, out=out)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Write the gradient: the top's diff where the bottom is above 0, times negative_slope elsewhere."""
         if not propagate_down[0]:
             return
-        x = bottom[0].data_tensor()
-        dy = top[0].diff_tensor()
-        out = dy if top[0] is bottom[0] else diff_out(bottom[0], dy)
-        if self.slope:
-            torch.ops.aten.leaky_relu_backward.grad_input(dy, x, self.slope, False, grad_input=out)
-        else:
-            torch.ops.aten.threshold_backward.grad_input(dy, x, 0, grad_input=out)
-        bottom[0].touch()
+        x, dy = bottom[0].data_tensor(), top[0].diff_tensor()
+        with bottom[0].writing_diff(like=dy) as out:
+            if self.slope:
+                torch.ops.aten.leaky_relu_backward.grad_input(dy, x, self.slope, False, grad_input=out)
+            else:
+                torch.ops.aten.threshold_backward.grad_input(dy, x, 0, grad_input=out)
 
 
 @register("PReLU")
@@ -69,13 +66,13 @@ class PReLU(TensorLayer):
         """Return the slopes' shape: C, or a scalar."""
         return [(() if self.shared else (self.channels,), self.filler)]
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return the bottom's shape."""
+    def plan(self, shapes: list[Shape]) -> Plan:
+        """Plan the bottom's shape."""
         if not self.shared and shapes[0][1:2] != (self.channels,):
             raise self.fail(f"it has slopes for {self.channels} channels; its bottom is {describe(shapes)}.")
-        return shapes
+        return Plan((shapes[0],))
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: Plan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the rectified values."""
         return F.prelu(bottoms[0], params[0].reshape(-1))
 
@@ -88,7 +85,7 @@ class ELU(TensorLayer):
         """Read alpha."""
         self.alpha = self.layer_param.elu_param.alpha
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: Plan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the activation."""
         return F.elu(bottoms[0], self.alpha)
 
@@ -97,11 +94,11 @@ class ELU(TensorLayer):
 class Sigmoid(TensorLayer):
     """1 / (1 + exp(-x)) (sigmoid_layer.cpp)."""
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: Plan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the activation."""
         return torch.sigmoid(bottoms[0])
 
-    def gradient(self, b: Backward) -> Gradients:
+    def gradient(self, plan: Plan, b: Backward) -> Gradients:
         """Return dy * y (1 - y), from the top's data as Caffe does."""
         return Gradients([torch.ops.aten.sigmoid_backward(b.top_diffs[0], b.tops[0])])
 
@@ -110,11 +107,11 @@ class Sigmoid(TensorLayer):
 class TanH(TensorLayer):
     """The hyperbolic tangent (tanh_layer.cpp)."""
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: Plan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the activation."""
         return torch.tanh(bottoms[0])
 
-    def gradient(self, b: Backward) -> Gradients:
+    def gradient(self, plan: Plan, b: Backward) -> Gradients:
         """Return dy * (1 - y^2), from the top's data as Caffe does."""
         return Gradients([torch.ops.aten.tanh_backward(b.top_diffs[0], b.tops[0])])
 
@@ -127,7 +124,7 @@ class Swish(TensorLayer):
         """Read beta."""
         self.beta = self.layer_param.swish_param.beta
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: Plan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the activation."""
         return bottoms[0] * torch.sigmoid(self.beta * bottoms[0])
 
@@ -136,7 +133,7 @@ class Swish(TensorLayer):
 class BNLL(TensorLayer):
     """log(1 + exp(x)), the binomial normal log likelihood (bnll_layer.cpp)."""
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: Plan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the activation, which does not overflow for large x."""
         return F.softplus(bottoms[0])
 
@@ -147,7 +144,7 @@ class AbsVal(TensorLayer):
 
     refuses_in_place = True
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: Plan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the absolute values; their gradient at 0 is 0."""
         return bottoms[0].abs()
 
@@ -161,7 +158,7 @@ class Clip(TensorLayer):
         param = self.layer_param.clip_param
         self.least, self.most = param.min, param.max
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: Plan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the clipped values."""
         return bottoms[0].clamp(self.least, self.most)
 
@@ -175,7 +172,7 @@ class Power(TensorLayer):
         param = self.layer_param.power_param
         self.power, self.scale, self.shift = param.power, param.scale, param.shift
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: Plan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the powers, in as few passes as the settings allow."""
         x = bottoms[0]
         if self.power == 0:
@@ -183,7 +180,7 @@ class Power(TensorLayer):
         y = self._inner(x)
         return y if self.power == 1 else y.pow_(self.power)
 
-    def gradient(self, b: Backward) -> Gradients:
+    def gradient(self, plan: Plan, b: Backward) -> Gradients:
         """Return dy * power scale (shift + scale x) ^ (power - 1)."""
         dy, factor = b.top_diffs[0], self.power * self.scale
         if factor == 0:
@@ -215,7 +212,7 @@ class Exp(_WithBase):
         """Read exp_param."""
         self._read(self.layer_param.exp_param)
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: Plan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the exponentials."""
         return torch.exp(bottoms[0] * (self.scale * self.log_base) + self.shift * self.log_base)
 
@@ -230,6 +227,6 @@ class Log(_WithBase):
         if self.log_base == 0:
             raise self.fail("base 1 has no logarithm; give another base, or -1 for e.")
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: Plan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the logarithms."""
         return torch.log(bottoms[0] * self.scale + self.shift) / self.log_base

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..blob import Blob, describe
-from ..layer import Backward, Gradients, Shape, TensorLayer, register
+from ..layer import register
+from ..tensor_layer import Backward, Gradients, Plan, Shape, TensorLayer
 
 
 @register("BatchReindex")
@@ -21,17 +23,17 @@ class BatchReindex(TensorLayer):
         """Refuse the indices."""
         return bottom_index == 0
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return as many items as there are indices."""
+    def plan(self, shapes: list[Shape]) -> Plan:
+        """Plan as many items as there are indices."""
         if len(shapes[1]) != 1 or not shapes[0]:
             raise self.fail(f"its second bottom must have one axis, of item numbers; they are {describe(shapes)}.")
-        return [(*shapes[1], *shapes[0][1:])]
+        return Plan(((*shapes[1], *shapes[0][1:]),))
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: Plan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the named items."""
         return bottoms[0].index_select(0, self._indices(bottoms))
 
-    def gradient(self, b: Backward) -> Gradients:
+    def gradient(self, plan: Plan, b: Backward) -> Gradients:
         """Return each item's sum over the places it went to."""
         if b.want_bottoms[1]:
             raise self.fail("cannot backpropagate to its indices.")
@@ -48,11 +50,18 @@ class BatchReindex(TensorLayer):
         return indices
 
 
+@dataclass(frozen=True)
+class FilterPlan(Plan):
+    """A batch as the selector's values make it: the numbers of the items that are let through, or None for all."""
+
+    kept: Tensor | None = None
+
+
 @register("Filter")
 class Filter(TensorLayer):
     """The items of each bottom for which the last bottom, the selector, is not 0 (filter_layer.cpp).
 
-    The tops' number of items depends on the selector's values, and is found at each reshape.
+    The tops' number of items depends on the selector's values, and is found at each reshape but the first.
     """
 
     bottoms = (2, None)
@@ -63,42 +72,45 @@ class Filter(TensorLayer):
         """Check the tops' number."""
         if len(self.layer_param.top) != len(shapes) - 1:
             raise self.fail(f"{len(shapes)} bottoms, the last of them the selector, need {len(shapes) - 1} tops.")
-        self._kept: Tensor | None = None  # the numbers of the items that the selector lets through
 
     def allow_force_backward(self, bottom_index: int) -> bool:
         """Refuse the selector."""
         return bottom_index != len(self.layer_param.bottom) - 1
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return the bottoms' shapes with as many items as are let through; all of them before the first forward."""
+    def plan(self, shapes: list[Shape]) -> FilterPlan:
+        """Plan for all items, as shapes alone do not tell which are let through."""
         *filtered, selector = shapes
         if not selector or any(extent != 1 for extent in selector[1:]):
             raise self.fail(f"its selector must have one value an item, not {describe([selector])}.")
         if any(s[:1] != selector[:1] for s in filtered):
             raise self.fail(f"all bottoms must have as many items as its selector; they are {describe(shapes)}.")
-        items = selector[0] if self._kept is None else self._kept.numel()
-        return [(items, *s[1:]) for s in filtered]
+        return FilterPlan(tuple(filtered))
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        """Read the selector, and shape the tops."""
-        if self._shapes is not None:
-            self._kept = bottom[-1].data_tensor().reshape(-1).nonzero().reshape(-1)
-            self._shapes = None  # the tops' shapes do not follow from the bottoms'
-        super().reshape(bottom, top)
+        """Read the selector, once there may be values in it, and shape the tops."""
+        if self.planned is None:
+            super().reshape(bottom, top)
+            return
+        shapes = [b.dims for b in bottom]
+        everything = self.plan(shapes)
+        kept = bottom[-1].data_tensor().reshape(-1).nonzero().reshape(-1)
+        tops = tuple((kept.numel(), *shape[1:]) for shape in everything.tops)
+        self._adopt(shapes, FilterPlan(tops, kept), bottom, top)
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> list[Tensor]:
+    def compute(self, plan: FilterPlan, bottoms: list[Tensor], params: list[Tensor]) -> list[Tensor]:
         """Return the items let through."""
-        return [x if self._kept is None else x.index_select(0, self._kept) for x in bottoms[:-1]]
+        return [x if plan.kept is None else x.index_select(0, plan.kept) for x in bottoms[:-1]]
 
-    def gradient(self, b: Backward) -> Gradients:
+    def gradient(self, plan: FilterPlan, b: Backward) -> Gradients:
         """Return the tops' diffs for the items let through, and zero for the others."""
         if b.want_bottoms[-1]:
             raise self.fail("cannot backpropagate to its selector.")
         bottoms: list[Tensor | None] = [
-            self._spread(dy, x) if wanted else None
+            _spread(dy, x, plan.kept) if wanted else None
             for x, dy, wanted in zip(b.bottoms[:-1], b.top_diffs, b.want_bottoms[:-1], strict=True)
         ]
         return Gradients([*bottoms, None])
 
-    def _spread(self, dy: Tensor, x: Tensor) -> Tensor:
-        return dy.clone() if self._kept is None else torch.zeros_like(x).index_copy_(0, self._kept, dy)
+
+def _spread(dy: Tensor, x: Tensor, kept: Tensor | None) -> Tensor:
+    return dy.clone() if kept is None else torch.zeros_like(x).index_copy_(0, kept, dy)

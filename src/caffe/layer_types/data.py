@@ -8,8 +8,9 @@ from typing import ClassVar
 from ..blob import Blob
 from ..errors import NetError
 from ..filler import fill
-from ..layer import Shape, TensorLayer, register
+from ..layer import register
 from ..proto import caffe_pb2
+from ..tensor_layer import Plan, Shape, TensorLayer
 
 
 class _Source(TensorLayer):
@@ -27,6 +28,10 @@ class _Source(TensorLayer):
         super().setup(bottom, top)
         for blob, shape in zip(top, self.shapes_at_setup(len(top)), strict=False):
             blob.reshape(*shape)
+
+    def plan(self, shapes: list[Shape]) -> Plan:
+        """Plan the shapes at setup, which the settings give; a program may have changed them since."""
+        return Plan(tuple(self.shapes_at_setup(len(self.layer_param.top))))
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Do nothing: the shapes are the program's."""

@@ -7,8 +7,9 @@ import numpy as np
 from .. import datum, glog
 from ..data_layer import BatchDataLayer
 from ..database import open_database
-from ..layer import Shape, register
+from ..layer import register
 from ..proto import caffe_pb2
+from ..tensor_layer import Shape
 
 _BACKENDS = {caffe_pb2.DataParameter.LMDB: "lmdb", caffe_pb2.DataParameter.LEVELDB: "leveldb"}
 

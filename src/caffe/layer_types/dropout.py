@@ -9,9 +9,9 @@ from torch import Tensor
 
 from .. import rng
 from ..blob import Blob
-from ..layer import Shape, TensorLayer, register
+from ..layer import register
 from ..proto import caffe_pb2
-from .reuse import data_out, diff_out
+from ..tensor_layer import Shape, TensorLayer
 
 
 @register("Dropout")
@@ -35,12 +35,11 @@ class Dropout(TensorLayer):
         if in_place and not self.drops:
             return
         x = bottom[0].data_tensor()
-        out = x if in_place else data_out(top[0], x)
-        if self.drops:
-            torch.mul(x, self._draw(x), out=out)
-        else:
-            out.copy_(x)
-        top[0].touch()
+        with top[0].writing_data(like=x) as out:
+            if self.drops:
+                torch.mul(x, self._draw(x), out=out)
+            else:
+                out.copy_(x)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Write the gradient of the values that stayed, scaled the same."""
@@ -50,12 +49,11 @@ class Dropout(TensorLayer):
         dy = top[0].diff_tensor()
         if self._factors is not None:
             self.check_kept(self._factors, top[0].dims)
-        out = dy if in_place else diff_out(bottom[0], dy)
-        if self.drops:
-            torch.mul(dy, self._draw(dy) if self._factors is None else self._factors, out=out)
-        else:
-            out.copy_(dy)
-        bottom[0].touch()
+        with bottom[0].writing_diff(like=dy) as out:
+            if self.drops:
+                torch.mul(dy, self._draw(dy) if self._factors is None else self._factors, out=out)
+            else:
+                out.copy_(dy)
 
     def _draw(self, x: Tensor) -> Tensor:
         """Draw anew which values stay."""

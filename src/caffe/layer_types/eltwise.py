@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..blob import Blob, describe
-from ..layer import Backward, Gradients, Shape, TensorLayer, register
+from ..layer import register
 from ..proto import caffe_pb2
-from .reuse import data_out, diff_out
+from ..tensor_layer import Backward, Gradients, Plan, Shape, TensorLayer
 
 
 @register("Eltwise")
@@ -31,11 +31,11 @@ class Eltwise(TensorLayer):
             raise self.fail("coeff is for the operation SUM; a product has none.")
         self.coefficients = coefficients or [1.0] * len(shapes)
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return the bottoms' one shape."""
+    def plan(self, shapes: list[Shape]) -> Plan:
+        """Plan the bottoms' one shape."""
         if any(s != shapes[0] for s in shapes):
             raise self.fail(f"all bottoms must have one shape, not {describe(shapes)}.")
-        return shapes[:1]
+        return Plan((shapes[0],))
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Write the sum into the top's memory; the rarer operations go through `compute`."""
@@ -44,14 +44,12 @@ class Eltwise(TensorLayer):
             return
         first, second, *others = (b.data_tensor() for b in bottom)
         weight, *weights = self.coefficients
-        out = data_out(top[0], first)
-        if weight != 1:
-            torch.mul(first, weight, out=out)
-            first = out
-        torch.add(first, second, alpha=weights[0], out=out)
-        for x, w in zip(others, weights[1:], strict=True):
-            out.add_(x, alpha=w)
-        top[0].touch()
+        with top[0].writing_data(like=first) as out:
+            if weight != 1:
+                first = torch.mul(first, weight, out=out)
+            torch.add(first, second, alpha=weights[0], out=out)
+            for x, w in zip(others, weights[1:], strict=True):
+                out.add_(x, alpha=w)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Write each bottom's diff; a sum's are the top's diff times the coefficients."""
@@ -63,14 +61,13 @@ class Eltwise(TensorLayer):
         for blob, weight, wanted in reversed(list(zip(bottom, self.coefficients, propagate_down, strict=True))):
             if not wanted:
                 continue
-            out = dy if blob is top[0] else diff_out(blob, dy)
-            if weight != 1:
-                torch.mul(dy, weight, out=out)
-            elif out is not dy:
-                out.copy_(dy)
-            blob.touch()
+            with blob.writing_diff(like=dy) as out:
+                if weight != 1:
+                    torch.mul(dy, weight, out=out)
+                elif blob is not top[0]:
+                    out.copy_(dy)
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: Plan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the product or the maximum."""
         first, second, *others = bottoms
         combine = torch.mul if self.operation == caffe_pb2.EltwiseParameter.PROD else torch.maximum
@@ -79,7 +76,7 @@ class Eltwise(TensorLayer):
             combine(y, x, out=y)
         return y
 
-    def gradient(self, b: Backward) -> Gradients:
+    def gradient(self, plan: Plan, b: Backward) -> Gradients:
         """Return dy times the product of the others (stable_prod_grad), or dy where a bottom is the maximum."""
         dy = b.top_diffs[0]
         if self.operation == caffe_pb2.EltwiseParameter.PROD:

@@ -15,8 +15,9 @@ import torch
 from .. import rng, world
 from ..blob import Blob, describe
 from ..errors import NetError
-from ..layer import Shape, TensorLayer, register
+from ..layer import register
 from ..proto import caffe_pb2
+from ..tensor_layer import Plan, Shape, TensorLayer
 
 _DEFLATE_RATIO = 1032  # a compressed dataset holds at most so many bytes a stored byte
 _SMALL = 2**24  # bytes that a dataset may take even if none of them is in the file: it reads as zeros
@@ -62,9 +63,9 @@ class HDF5Data(TensorLayer):
         self._loaded: tuple[int, dict[str, np.ndarray]] | None = None
         self._permuted: tuple[tuple[int, int], np.ndarray] | None = None
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return batch_size x the shape of a row, for each dataset."""
-        return [(self._batch_size, *row) for row in self._rows]
+    def plan(self, shapes: list[Shape]) -> Plan:
+        """Plan batch_size x the shape of a row, for each dataset."""
+        return Plan(tuple((self._batch_size, *row) for row in self._rows))
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Give the tops the next batch_size rows. Raises NetError if a file is gone or changed since setup."""

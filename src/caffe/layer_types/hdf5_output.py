@@ -13,7 +13,8 @@ import numpy as np
 
 from .. import world
 from ..blob import Blob, describe
-from ..layer import Shape, TensorLayer, register
+from ..layer import register
+from ..tensor_layer import Plan, Shape, TensorLayer
 
 _CHUNK = 1 << 16  # bytes, of rows that the file keeps together; at least one row
 
@@ -50,11 +51,11 @@ class HDF5Output(TensorLayer):
             raise self.fail(f"Failed to open HDF5 file {self._path}: {error}.") from error
         self._writers[self._path] = self
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return nothing: it has no tops. Raises NetError unless the bottoms have the same number of rows."""
+    def plan(self, shapes: list[Shape]) -> Plan:
+        """Plan nothing: it has no tops. Raises NetError unless the bottoms have the same number of rows."""
         if (*shapes[0], 1)[0] != (*shapes[1], 1)[0]:
             raise self.fail(f"data blob and label blob must have the same batch size, not {describe(shapes)}.")
-        return []
+        return Plan(())
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Append the bottoms' rows. Raises NetError for rows of another shape than before, or a failed write."""

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..blob import describe
-from ..layer import Backward, Gradients, Shape, TensorLayer, canonical_axis, register
-from ..proto import caffe_pb2
-from .convolution import Convolution
+from ..kernels.sliding import Extents, Sliding
+from ..layer import register
+from ..tensor_layer import Plan, Shape, TensorLayer, canonical_axis
+from .convolution import output_extents, window_extents
+
+
+@dataclass(frozen=True)
+class Im2colPlan(Plan):
+    """How many places a kernel has along each spatial axis."""
+
+    places: Extents
 
 
 @register("Im2col")
-class Im2col(Convolution):
+class Im2col(TensorLayer):
     """N x C x spatial... -> N x (C * kernel) x output extents: a convolution's windows without its product."""
-
-    bottoms = (1, 1)  # type: ignore[assignment]
-    tops = (1, 1)  # type: ignore[assignment]
 
     def configure(self, shapes: list[Shape]) -> None:
         """Read what convolution_param says of windows."""
@@ -28,37 +34,27 @@ class Im2col(Convolution):
         if axis is None or spatial < 1:
             raise self.fail(f"axis {param.axis} leaves no spatial axes of its bottom, {describe(shapes)}.")
         self.axis = axis
-        self.kernel = self._extents("kernel", param, spatial, None)
-        self.stride = self._extents("stride", param, spatial, 1)
-        self.pad = self._extents("pad", param, spatial, 0)
-        self.dilation = self._extents("dilation", param, spatial, 1)
+        self.sliding = Sliding(shapes[0][axis], 0, *window_extents(self, param, spatial))
 
-    def param_shapes(self, shapes: list[Shape]) -> list[tuple[Shape, caffe_pb2.FillerParameter | None]]:
-        """Return nothing: there are no weights."""
-        return []
-
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return the columns' shape."""
-        shape = shapes[0]
-        self.extents = self.output_extents(shape)
-        if min(self.extents) < 1:
+    def plan(self, shapes: list[Shape]) -> Im2colPlan:
+        """Plan the columns."""
+        shape, s = shapes[0], self.sliding
+        places = output_extents(self, s, shape, self.axis)
+        if min(places) < 1:
             raise self.fail(
-                f"kernel {self.kernel} with pad {self.pad} is too large for its bottom, {describe(shapes)}."
+                f"kernel {list(s.kernel)} with pad {list(s.pad)} is too large for its bottom, {describe(shapes)}."
             )
-        return [(*shape[: self.axis], shape[self.axis] * math.prod(self.kernel), *self.extents)]
+        return Im2colPlan(((*shape[: self.axis], shape[self.axis] * math.prod(s.kernel), *places),), places)
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> list[Tensor]:
+    def compute(self, plan: Im2colPlan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the columns: channel by channel, and for each its kernel's cells in order."""
+        s = self.sliding
         x = bottoms[0].reshape(-1, *bottoms[0].shape[self.axis :])
-        padded = F.pad(x, [p for pad in reversed(self.pad) for p in (pad, pad)])
+        padded = F.pad(x, [p for pad in reversed(s.pad) for p in (pad, pad)])
         steps = padded.stride()[2:]
-        cells = [step * dilation for step, dilation in zip(steps, self.dilation, strict=True)]
-        moves = [step * stride for step, stride in zip(steps, self.stride, strict=True)]
+        cells = [step * dilation for step, dilation in zip(steps, s.dilation, strict=True)]
+        moves = [step * stride for step, stride in zip(steps, s.stride, strict=True)]
         windows = padded.as_strided(
-            (*padded.shape[:2], *self.kernel, *self.extents), (*padded.stride()[:2], *cells, *moves)
+            (*padded.shape[:2], *s.kernel, *plan.places), (*padded.stride()[:2], *cells, *moves)
         )
-        return [windows.reshape(self._top_shapes[0])]
-
-    def gradient(self, b: Backward) -> Gradients:
-        """Return each value's sum over the columns it is in, by autograd."""
-        return TensorLayer.gradient(self, b)
+        return windows.reshape(plan.tops[0])

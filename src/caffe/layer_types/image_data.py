@@ -7,7 +7,8 @@ import numpy as np
 from .. import image
 from ..data_layer import SHUFFLE, BatchDataLayer
 from ..image_list import in_folder, read_list
-from ..layer import Shape, register
+from ..layer import register
+from ..tensor_layer import Shape
 
 
 @register("ImageData")

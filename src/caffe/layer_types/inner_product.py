@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..blob import describe
-from ..layer import Backward, Gradients, Shape, TensorLayer, register
+from ..kernels.matrix_product import product
+from ..layer import register
 from ..proto import caffe_pb2
-from .onednn import product
+from ..tensor_layer import Backward, Gradients, Plan, Shape, TensorLayer
+
+
+@dataclass(frozen=True)
+class InnerProductPlan(Plan):
+    """The first of the axes that are taken as one, counted from the front; those before it are rows."""
+
+    axis: int
 
 
 @register("InnerProduct")
@@ -38,26 +47,26 @@ class InnerProduct(TensorLayer):
         bias = [((self.outputs,), self.bias_filler)] if self.bias else []
         return [(weight, self.weight_filler), *bias]
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return the axes before `axis`, then num_output."""
+    def plan(self, shapes: list[Shape]) -> InnerProductPlan:
+        """Plan the axes before `axis`, then num_output."""
         shape = shapes[0]
-        self.axis = self.axis_of(shape, self.layer_param.inner_product_param.axis)
-        if math.prod(shape[self.axis :]) != self.inputs:
+        axis = self.axis_of(shape, self.layer_param.inner_product_param.axis)
+        if math.prod(shape[axis:]) != self.inputs:
             raise self.fail(
-                f"its weights are for {self.inputs} values from axis {self.axis} on; its bottom, {describe(shapes)}, "
-                f"has {math.prod(shape[self.axis :])}. A net for images of any size needs a Convolution here."
+                f"its weights are for {self.inputs} values from axis {axis} on; its bottom, {describe(shapes)}, "
+                f"has {math.prod(shape[axis:])}. A net for images of any size needs a Convolution here."
             )
-        return [(*shape[: self.axis], self.outputs)]
+        return InnerProductPlan(((*shape[:axis], self.outputs),), axis)
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: InnerProductPlan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the products."""
         weight = params[0].t() if self.transposed else params[0]
-        y = product(self._rows(bottoms[0]), weight, params[1] if self.bias else None)
-        return y.view(*bottoms[0].shape[: self.axis], self.outputs)
+        y = product(self._rows(plan, bottoms[0]), weight, params[1] if self.bias else None)
+        return y.view(plan.tops[0])
 
-    def gradient(self, b: Backward) -> Gradients:
+    def gradient(self, plan: InnerProductPlan, b: Backward) -> Gradients:
         """Return dy W, dy' x and the sums of dy."""
-        x, dy = self._rows(b.bottoms[0]), b.top_diffs[0].reshape(-1, self.outputs)
+        x, dy = self._rows(plan, b.bottoms[0]), b.top_diffs[0].reshape(-1, self.outputs)
         dx = dw = None
         if b.want_bottoms[0]:
             dx = product(dy, b.params[0] if self.transposed else b.params[0].t()).view(b.bottoms[0].shape)
@@ -67,13 +76,13 @@ class InnerProduct(TensorLayer):
             if weight.diff_is_zero:
                 dw = torch.mm(left.t(), right)
             else:  # a matrix that fills memory is added to in one pass, and never made
-                weight.diff_tensor().addmm_(left.t(), right)
-                weight.touch()
+                with weight.writing_diff() as diff:
+                    diff.addmm_(left.t(), right)
         db = [dy.sum(0) if b.want_params[1] else None] if self.bias else []
         return Gradients([dx], [dw, *db])
 
-    def _rows(self, x: Tensor) -> Tensor:
-        return x.reshape(math.prod(x.shape[: self.axis]), self.inputs)
+    def _rows(self, plan: InnerProductPlan, x: Tensor) -> Tensor:
+        return x.reshape(math.prod(x.shape[: plan.axis]), self.inputs)
 
 
 @register("Embed")
@@ -97,16 +106,16 @@ class Embed(TensorLayer):
         bias = [((self.outputs,), self.bias_filler)] if self.bias else []
         return [((self.inputs, self.outputs), self.weight_filler), *bias]
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return the bottom's shape with one more axis, num_output."""
-        return [(*shapes[0], self.outputs)]
+    def plan(self, shapes: list[Shape]) -> Plan:
+        """Plan the bottom's shape with one more axis, num_output."""
+        return Plan(((*shapes[0], self.outputs),))
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: Plan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the vectors."""
         y = F.embedding(self._indices(bottoms[0]), params[0])
         return y.add_(params[1]) if self.bias else y
 
-    def gradient(self, b: Backward) -> Gradients:
+    def gradient(self, plan: Plan, b: Backward) -> Gradients:
         """Return each vector's sum over the places it went to, and the bias's sums."""
         if b.want_bottoms[0]:
             raise self.fail("cannot backpropagate to its indices.")

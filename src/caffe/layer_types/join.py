@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from ..blob import Blob, describe
-from ..layer import Shape, TensorLayer, register
+from ..layer import register
 from ..proto import caffe_pb2
-from .reuse import data_out, diff_out
+from ..tensor_layer import Plan, Shape, TensorLayer
 
 
 def _only(blobs: Sequence[Blob]) -> bool:
     return len(blobs) == 1
+
+
+@dataclass(frozen=True)
+class AxisPlan(Plan):
+    """An axis, counted from the front, and the parts' extents along it."""
+
+    axis: int
+    sizes: tuple[int, ...]
 
 
 class _AlongAxis(TensorLayer):
@@ -43,13 +52,14 @@ class Concat(_AlongAxis):
         """Read concat_param."""
         self.given_axis = self._given_axis(self.layer_param.concat_param, "concat_dim")
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return the joined shape; all other axes must agree."""
-        axis = self.axis = self.axis_of(shapes[0], self.given_axis)
+    def plan(self, shapes: list[Shape]) -> AxisPlan:
+        """Plan the joined shape; all other axes must agree."""
+        axis = self.axis_of(shapes[0], self.given_axis)
         rest = [(*s[:axis], *s[axis + 1 :]) for s in shapes]
         if any(len(s) != len(shapes[0]) or r != rest[0] for s, r in zip(shapes, rest, strict=True)):
             raise self.fail(f"all bottoms must have one shape but for axis {axis}, not {describe(shapes)}.")
-        return [(*shapes[0][:axis], sum(s[axis] for s in shapes), *shapes[0][axis + 1 :])]
+        sizes = tuple(s[axis] for s in shapes)
+        return AxisPlan(((*shapes[0][:axis], sum(sizes), *shapes[0][axis + 1 :]),), axis, sizes)
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Shape the top."""
@@ -61,21 +71,19 @@ class Concat(_AlongAxis):
         """Copy the bottoms into the top."""
         if not _only(bottom):
             parts = [b.data_tensor() for b in bottom]
-            torch.cat(parts, self.axis, out=data_out(top[0], parts[0]))
-            top[0].touch()
+            with top[0].writing_data(like=parts[0]) as out:
+                torch.cat(parts, self.planned.axis, out=out)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Copy each bottom's part of the top's diff."""
         if _only(bottom):
             return
         dy = top[0].diff_tensor()
-        start = 0
-        for blob, wanted in zip(bottom, propagate_down, strict=True):
-            size = blob.dims[self.axis]
+        parts = dy.split(self.planned.sizes, self.planned.axis)
+        for blob, part, wanted in zip(bottom, parts, propagate_down, strict=True):
             if wanted:
-                diff_out(blob, dy).copy_(dy.narrow(self.axis, start, size))
-                blob.touch()
-            start += size
+                with blob.writing_diff(like=dy) as out:
+                    out.copy_(part)
 
 
 @register("Slice")
@@ -93,15 +101,15 @@ class Slice(_AlongAxis):
         if self.points and len(self.points) != self.parts - 1:
             raise self.fail(f"{self.parts} tops need {self.parts - 1} slice_point, not {len(self.points)}.")
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return the parts' shapes."""
+    def plan(self, shapes: list[Shape]) -> AxisPlan:
+        """Plan the parts."""
         shape = shapes[0]
-        axis = self.axis = self.axis_of(shape, self.given_axis)
+        axis = self.axis_of(shape, self.given_axis)
         size = shape[axis]
         if self.points:
             edges = [0, *self.points, size]
-            self.sizes = [end - start for start, end in pairwise(edges)]
-            if min(self.sizes) <= 0:
+            sizes = [end - start for start, end in pairwise(edges)]
+            if min(sizes) <= 0:
                 raise self.fail(
                     f"slice_point {self.points} must rise and stay within 1 to {size - 1}: its bottom, "
                     f"{describe(shapes)}, has {size} along axis {axis}."
@@ -112,8 +120,8 @@ class Slice(_AlongAxis):
                 "give slice_point."
             )
         else:
-            self.sizes = [size // self.parts] * self.parts
-        return [(*shape[:axis], part, *shape[axis + 1 :]) for part in self.sizes]
+            sizes = [size // self.parts] * self.parts
+        return AxisPlan(tuple((*shape[:axis], part, *shape[axis + 1 :]) for part in sizes), axis, tuple(sizes))
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Shape the tops."""
@@ -126,17 +134,24 @@ class Slice(_AlongAxis):
         if _only(top):
             return
         x = bottom[0].data_tensor()
-        for blob, part in zip(top, x.split(self.sizes, self.axis), strict=True):
-            data_out(blob, x).copy_(part)
-            blob.touch()
+        for blob, part in zip(top, x.split(self.planned.sizes, self.planned.axis), strict=True):
+            with blob.writing_data(like=x) as out:
+                out.copy_(part)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Put the parts' diffs together."""
         if not propagate_down[0] or _only(top):
             return
         diffs = [t.diff_tensor() for t in top]
-        torch.cat(diffs, self.axis, out=diff_out(bottom[0], diffs[0]))
-        bottom[0].touch()
+        with bottom[0].writing_diff(like=diffs[0]) as out:
+            torch.cat(diffs, self.planned.axis, out=out)
+
+
+@dataclass(frozen=True)
+class CropPlan(Plan):
+    """The window that is cut out: for each axis that is cut its number, where the window starts, and its extent."""
+
+    windows: tuple[tuple[int, int, int], ...]
 
 
 @register("Crop")
@@ -152,18 +167,18 @@ class Crop(TensorLayer):
         """Read crop_param's offsets."""
         self.offsets = list(self.layer_param.crop_param.offset) or [0]
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return the cropped shape, once the window is found to lie inside the bottom."""
+    def plan(self, shapes: list[Shape]) -> CropPlan:
+        """Plan the window, once it is found to lie inside the bottom."""
         source, reference = shapes
-        self.axis = self.axis_of(source, self.layer_param.crop_param.axis)
-        axes = range(self.axis, len(source))
+        first = self.axis_of(source, self.layer_param.crop_param.axis)
+        axes = range(first, len(source))
         if len(self.offsets) not in (1, len(axes)):
             raise self.fail(
                 f"offset is given {len(self.offsets)} times; once, or once for each of the {len(axes)} axes from axis "
-                f"{self.axis} on."
+                f"{first} on."
             )
         if len(reference) < len(source):
-            raise self.fail(f"its bottoms need the same axes from axis {self.axis} on, not {describe(shapes)}.")
+            raise self.fail(f"its bottoms need the same axes from axis {first} on, not {describe(shapes)}.")
         offsets = self.offsets * len(axes) if len(self.offsets) == 1 else self.offsets
         for axis, offset in zip(axes, offsets, strict=True):
             if offset + reference[axis] > source[axis]:
@@ -171,29 +186,29 @@ class Crop(TensorLayer):
                     f"the crop for axis {axis} is out of bounds: offset {offset} and size {reference[axis]} reach past "
                     f"{source[axis]} (its bottoms are {describe(shapes)})."
                 )
-        self.windows = [(axis, offset, reference[axis]) for axis, offset in zip(axes, offsets, strict=True)]
-        return [(*source[: self.axis], *reference[self.axis : len(source)])]
+        windows = tuple((axis, offset, reference[axis]) for axis, offset in zip(axes, offsets, strict=True))
+        return CropPlan(((*source[:first], *reference[first : len(source)]),), windows)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Copy the window."""
         x = window = bottom[0].data_tensor()
-        for axis, start, size in self.windows:
+        for axis, start, size in self.planned.windows:
             window = window.narrow(axis, start, size)
-        data_out(top[0], x).copy_(window)
-        top[0].touch()
+        with top[0].writing_data(like=x) as out:
+            out.copy_(window)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Write the top's diff into the window, and zero around it."""
         if not propagate_down[0]:
             return
         dy = top[0].diff_tensor()
-        window = diff_out(bottom[0], dy)
-        for axis, start, size in self.windows:
-            for margin in _margins(window, axis, start, size):
-                margin.zero_()
-            window = window.narrow(axis, start, size)
-        window.copy_(dy)
-        bottom[0].touch()
+        with bottom[0].writing_diff(like=dy) as out:
+            window = out
+            for axis, start, size in self.planned.windows:
+                for margin in _margins(window, axis, start, size):
+                    margin.zero_()
+                window = window.narrow(axis, start, size)
+            window.copy_(dy)
 
 
 def _margins(x: Tensor, axis: int, start: int, size: int) -> Iterator[Tensor]:
@@ -215,12 +230,13 @@ class Tile(TensorLayer):
         if self.tiles < 1:
             raise self.fail(f"tile_param needs tiles of 1 or more, not {self.tiles}.")
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return the tiled shape."""
+    def plan(self, shapes: list[Shape]) -> AxisPlan:
+        """Plan the tiled shape."""
         shape = shapes[0]
-        axis = self.axis = self.axis_of(shape, self.layer_param.tile_param.axis)
-        return [(*shape[:axis], shape[axis] * self.tiles, *shape[axis + 1 :])]
+        axis = self.axis_of(shape, self.layer_param.tile_param.axis)
+        sizes = (shape[axis],) * self.tiles
+        return AxisPlan(((*shape[:axis], sum(sizes), *shape[axis + 1 :]),), axis, sizes)
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: AxisPlan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the tiled values."""
-        return torch.cat(bottoms * self.tiles, self.axis)
+        return torch.cat(bottoms * self.tiles, plan.axis)

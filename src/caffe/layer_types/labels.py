@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..blob import describe
-from ..layer import Shape, TensorLayer, canonical_axis
 from ..proto import caffe_pb2
+from ..tensor_layer import Shape, TensorLayer, canonical_axis
 
 Normalization = caffe_pb2.LossParameter.NormalizationMode
 

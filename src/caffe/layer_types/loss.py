@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..blob import describe
-from ..layer import Backward, Gradients, LossLayer, Shape, register
+from ..layer import register
+from ..tensor_layer import Backward, Gradients, LossLayer, Plan, Shape
 from .labels import LabelRule, Normalization, divisor, normalization
 
 
@@ -27,13 +29,13 @@ class SigmoidCrossEntropyLoss(LossLayer):
         self.ignore = param.ignore_label if param.HasField("ignore_label") else None
         self.mode = normalization(param, Normalization.BATCH_SIZE)
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return a scalar, once there is a target for each score."""
+    def plan(self, shapes: list[Shape]) -> Plan:
+        """Plan a scalar, once there is a target for each score."""
         if math.prod(shapes[0]) != math.prod(shapes[1]):
             raise self.fail(f"needs a target for each score; they are {describe(shapes)}.")
-        return super().top_shapes(shapes)
+        return super().plan(shapes)
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: Plan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the loss."""
         x, target, counted = self._read(bottoms)
         losses = F.binary_cross_entropy_with_logits(x, target, reduction="none")
@@ -41,7 +43,7 @@ class SigmoidCrossEntropyLoss(LossLayer):
             losses = losses.masked_fill_(~counted, 0)
         return losses.sum() / self._divisor(x, counted)
 
-    def gradient(self, b: Backward) -> Gradients:
+    def gradient(self, plan: Plan, b: Backward) -> Gradients:
         """Return sigmoid - target, divided."""
         x, target, counted = self._read(b.bottoms)
         dx = torch.sigmoid(x).sub_(target)
@@ -68,23 +70,38 @@ class EuclideanLoss(LossLayer):
         """Allow both bottoms."""
         return True
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return a scalar, once both bottoms hold as many values an item."""
+    def plan(self, shapes: list[Shape]) -> Plan:
+        """Plan a scalar, once both bottoms hold as many values an item."""
         if math.prod(shapes[0][1:]) != math.prod(shapes[1][1:]):
             raise self.fail(f"its bottoms must have the same dimension, not {describe(shapes)}.")
-        return super().top_shapes(shapes)
+        return super().plan(shapes)
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: Plan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the loss."""
         a, b = bottoms
         return (a - b.reshape(a.shape)).square_().sum() / (2 * a.shape[0])
 
-    def gradient(self, b: Backward) -> Gradients:
+    def gradient(self, plan: Plan, b: Backward) -> Gradients:
         """Return (a - b) / items, and its negative."""
         a, other = b.bottoms
         dx = (a - other.reshape(a.shape)).mul_(b.top_diffs[0] / a.shape[0])
         want_a, want_b = b.want_bottoms
         return Gradients([dx if want_a else None, dx.neg().view(other.shape) if want_b else None])
+
+
+@dataclass(frozen=True)
+class LabelledRowsPlan(Plan):
+    """The scores as items x values an item, and how one label an item goes with them."""
+
+    rows: Shape
+    labels: LabelRule
+
+    @classmethod
+    def of(cls, layer: LossLayer, shapes: list[Shape]) -> LabelledRowsPlan:
+        """Plan a scalar; a layer's error says what does not fit."""
+        layer.check_items(shapes)
+        rows = _rows(shapes[0])
+        return cls(((),), rows, LabelRule.of(layer, [rows, shapes[1]], 1, None))
 
 
 @register("HingeLoss")
@@ -99,27 +116,24 @@ class HingeLoss(LossLayer):
         param = self.layer_param.hinge_loss_param
         self.squares = param.norm == param.L2
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return a scalar, once there is one label an item."""
-        tops = super().top_shapes(shapes)
-        self.rows = _rows(shapes[0])
-        self.labels = LabelRule.of(self, [self.rows, shapes[1]], 1, None)
-        return tops
+    def plan(self, shapes: list[Shape]) -> LabelledRowsPlan:
+        """Plan a scalar, once there is one label an item."""
+        return LabelledRowsPlan.of(self, shapes)
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: LabelledRowsPlan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the loss."""
-        margins, _ = self._margins(bottoms)
-        return (margins.square_() if self.squares else margins).sum() / self.rows[0]
+        margins, _ = self._margins(plan, bottoms)
+        return (margins.square_() if self.squares else margins).sum() / plan.rows[0]
 
-    def gradient(self, b: Backward) -> Gradients:
+    def gradient(self, plan: LabelledRowsPlan, b: Backward) -> Gradients:
         """Return +-1, or twice the margin, where it is above 0."""
-        margins, signs = self._margins(b.bottoms)
+        margins, signs = self._margins(plan, b.bottoms)
         slope = margins.mul_(2) if self.squares else margins.sign_()
-        return Gradients([slope.mul_(signs).mul_(b.top_diffs[0] / self.rows[0]).view(b.bottoms[0].shape), None])
+        return Gradients([slope.mul_(signs).mul_(b.top_diffs[0] / plan.rows[0]).view(b.bottoms[0].shape), None])
 
-    def _margins(self, bottoms: list[Tensor]) -> tuple[Tensor, Tensor]:
-        scores = bottoms[0].reshape(self.rows)
-        index, _ = self.labels.read(bottoms[1])
+    def _margins(self, plan: LabelledRowsPlan, bottoms: list[Tensor]) -> tuple[Tensor, Tensor]:
+        scores = bottoms[0].reshape(plan.rows)
+        index, _ = plan.labels.read(bottoms[1])
         signs = torch.ones_like(scores).scatter_(1, index, -1.0)
         return (scores * signs).add_(1).clamp_(min=0), signs
 
@@ -133,27 +147,24 @@ class MultinomialLogisticLoss(LossLayer):
 
     LEAST = 1e-20  # kLOG_THRESHOLD
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return a scalar, once there is one label an item."""
-        tops = super().top_shapes(shapes)
-        self.rows = _rows(shapes[0])
-        self.labels = LabelRule.of(self, [self.rows, shapes[1]], 1, None)
-        return tops
+    def plan(self, shapes: list[Shape]) -> LabelledRowsPlan:
+        """Plan a scalar, once there is one label an item."""
+        return LabelledRowsPlan.of(self, shapes)
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: LabelledRowsPlan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the loss."""
-        index, _ = self.labels.read(bottoms[1])
-        return self._at_label(bottoms[0], index).log_().sum().neg_() / self.rows[0]
+        index, _ = plan.labels.read(bottoms[1])
+        return self._at_label(plan, bottoms[0], index).log_().sum().neg_() / plan.rows[0]
 
-    def gradient(self, b: Backward) -> Gradients:
+    def gradient(self, plan: LabelledRowsPlan, b: Backward) -> Gradients:
         """Return -1 / p at the label, 0 elsewhere."""
-        index, _ = self.labels.read(b.bottoms[1])
-        slope = -b.top_diffs[0] / self.rows[0] / self._at_label(b.bottoms[0], index)
-        dx = b.bottoms[0].new_zeros(self.rows).scatter_(1, index, slope)
+        index, _ = plan.labels.read(b.bottoms[1])
+        slope = -b.top_diffs[0] / plan.rows[0] / self._at_label(plan, b.bottoms[0], index)
+        dx = b.bottoms[0].new_zeros(plan.rows).scatter_(1, index, slope)
         return Gradients([dx.view(b.bottoms[0].shape), None])
 
-    def _at_label(self, probabilities: Tensor, index: Tensor) -> Tensor:
-        return probabilities.reshape(self.rows).gather(1, index).clamp_(min=self.LEAST)
+    def _at_label(self, plan: LabelledRowsPlan, probabilities: Tensor, index: Tensor) -> Tensor:
+        return probabilities.reshape(plan.rows).gather(1, index).clamp_(min=self.LEAST)
 
 
 @register("ContrastiveLoss")
@@ -175,22 +186,22 @@ class ContrastiveLoss(LossLayer):
         """Refuse the similarity."""
         return bottom_index != 2
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return a scalar, once both features agree and there is one similarity an item."""
+    def plan(self, shapes: list[Shape]) -> Plan:
+        """Plan a scalar, once both features agree and there is one similarity an item."""
         first, second, similar = shapes
         fits = len(first) > 1 and first == second and set(first[2:]) <= {1} and bool(similar)
         if not fits or _rows(similar) != (first[0], 1):
             raise self.fail(f"needs two bottoms N x C of one shape and N similarities, not {describe(shapes)}.")
-        return [()]
+        return Plan(((),))
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: Plan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the loss."""
         difference, similar = self._read(bottoms)
         squares = difference.square().sum(1, keepdim=True)
         gap = self._gap(squares)
         return torch.where(similar, squares, gap if self.legacy else gap.square()).sum() / (2 * len(difference))
 
-    def gradient(self, b: Backward) -> Gradients:
+    def gradient(self, plan: Plan, b: Backward) -> Gradients:
         """Return a - b for similar pairs, -(a - b) gap / d for others within the margin; the second's is negative."""
         if b.want_bottoms[2]:
             raise self.fail("cannot backpropagate to its similarities.")

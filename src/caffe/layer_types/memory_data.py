@@ -9,7 +9,8 @@ import torch
 
 from .. import device, glog
 from ..blob import Blob
-from ..layer import Shape, TensorLayer, register
+from ..layer import register
+from ..tensor_layer import Plan, Shape, TensorLayer
 
 
 @register("MemoryData")
@@ -36,13 +37,13 @@ class MemoryData(TensorLayer):
         self._arrays: tuple[np.ndarray, np.ndarray] | None = None
         self._next = 0  # the row that the next batch begins with
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return the batch's shape and, as long as there was no forward, the labels'."""
-        return [(self._batch_size, *self._item), (self._batch_size,)]
+    def plan(self, shapes: list[Shape]) -> Plan:
+        """Plan the batch's shape and, as long as there was no forward, the labels'."""
+        return Plan(((self._batch_size, *self._item), (self._batch_size,)))
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Shape the tops once: forward gives the labels the shape that Caffe's have."""
-        if self._shapes is None:
+        if self.planned is None:
             super().reshape(bottom, top)
 
     def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:

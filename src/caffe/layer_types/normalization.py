@@ -10,11 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..blob import Blob, describe
-from ..layer import Backward, Gradients, Shape, TensorLayer, register
+from ..kernels.normalization import LocalResponse
+from ..layer import register
 from ..proto import caffe_pb2
-from .reuse import data_out, diff_out
-
-PIECE_VALUES = 1 << 16  # 256 KB
+from ..tensor_layer import Backward, Gradients, Plan, Shape, TensorLayer
 
 
 @register("LRN")
@@ -30,16 +29,17 @@ class LRN(TensorLayer):
         param = self.layer_param.lrn_param
         self.size, self.alpha, self.beta, self.k = param.local_size, param.alpha, param.beta, param.k
         self.across = param.norm_region == param.ACROSS_CHANNELS
+        self.response = LocalResponse(self.size, self.alpha, self.beta, self.k)
         if self.size % 2 == 0:
             raise self.fail(f"local_size must be odd, so that it has a middle, not {self.size}.")
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return the bottom's shape."""
+    def plan(self, shapes: list[Shape]) -> Plan:
+        """Plan the bottom's shape."""
         if len(shapes[0]) != 4:
             raise self.fail(f"its bottom must have 4 axes, N x C x H x W, not {describe(shapes)}.")
-        return shapes
+        return Plan((shapes[0],))
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: Plan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the normalised values, within a channel."""
         x = bottoms[0]
         mean = F.avg_pool2d(x.square(), self.size, 1, self.size // 2)
@@ -53,15 +53,11 @@ class LRN(TensorLayer):
         x = bottom[0].data_tensor()
         if top[0] is bottom[0]:
             self._input = x.clone() if self.needs_backward else None
-        y = data_out(top[0], x)
-        for piece in self._pieces(x):
-            values = x[piece]
-            power = self._power(self._scale_of(values))
-            torch.mul(power, values, out=y[piece])
-        top[0].touch()
+        with top[0].writing_data(like=x) as y:
+            self.response.forward(y, x)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
-        """Write dy scale^-beta - 2 alpha beta / n x (sum of dy y / scale over n channels), across channels."""
+        """Write the gradient."""
         if not self.across:
             super().backward(top, propagate_down, bottom)
             return
@@ -69,48 +65,9 @@ class LRN(TensorLayer):
             return
         in_place = top[0] is bottom[0]
         x = self._input if in_place and self._input is not None else bottom[0].data_tensor()
-        dy, factor = top[0].diff_tensor(), 2 * self.alpha * self.beta / self.size
-        dx = diff_out(bottom[0], x)
-        for piece in self._pieces(x):
-            values, above = x[piece], dy[piece]
-            scale = self._scale_of(values)
-            power = self._power(scale)
-            share = (power * values).mul_(above).div_(scale)
-            ratio = self._window_sum(share).mul_(values)
-            torch.sub(power.mul_(above), ratio, alpha=factor, out=dx[piece])
-        bottom[0].touch()
-
-    def _pieces(self, x: Tensor) -> list[tuple[slice, slice, slice]]:
-        """Cut N x C x H x W into pieces that stay in a CPU's cache through the steps of the formula."""
-        number, channels, height, width = x.shape
-        if x.device.type != "cpu":
-            return [(slice(None),) * 3]
-        rows = max(1, min(height, PIECE_VALUES // max(1, channels * width)))
-        items = max(1, PIECE_VALUES // max(1, channels * height * width))
-        return [
-            (slice(item, item + items), slice(None), slice(row, row + rows))
-            for item in range(0, number, items)
-            for row in range(0, height, rows)
-        ]
-
-    def _scale_of(self, x: Tensor) -> Tensor:
-        return self._window_sum(x.square()).mul_(self.alpha / self.size).add_(self.k)
-
-    def _window_sum(self, values: Tensor) -> Tensor:
-        """Return the sums of `size` channels around each channel."""
-        channels = values.shape[1]
-        sums = values.clone()
-        for offset in range(1, min(self.size // 2, channels - 1) + 1):
-            sums[:, offset:] += values[:, :-offset]
-            sums[:, :-offset] += values[:, offset:]
-        return sums
-
-    def _power(self, scale: Tensor) -> Tensor:
-        """Return scale ^ -beta, by square roots for the usual 0.75, which is quicker than a general power."""
-        if self.beta != 0.75:
-            return scale.pow(-self.beta)
-        root = scale.rsqrt()
-        return root.sqrt().mul_(root)
+        dy = top[0].diff_tensor()
+        with bottom[0].writing_diff(like=x) as dx:
+            self.response.backward(dx, dy, x)
 
 
 @register("BatchNorm")
@@ -147,15 +104,15 @@ class BatchNorm(TensorLayer):
         """Return the shapes of the means, the variances and the divisor, which start at 0."""
         return [((self.channels,), None), ((self.channels,), None), ((1,), None)]
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return the bottom's shape."""
+    def plan(self, shapes: list[Shape]) -> Plan:
+        """Plan the bottom's shape."""
         if self._channels(shapes[0]) != self.channels:
             raise self.fail(f"it has statistics of {self.channels} channels; its bottom is {describe(shapes)}.")
         if 0 in shapes[0] and not self.uses_sums:
             raise self.fail(f"a mean needs at least one element; its bottom is {describe(shapes)}.")
-        return shapes
+        return Plan((shapes[0],))
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: Plan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the normalised values, and in TRAIN update the sums."""
         if not bottoms[0].numel():
             return bottoms[0].clone()
@@ -173,13 +130,12 @@ class BatchNorm(TensorLayer):
             self._statistics = statistics[0], statistics[1]
             if x.numel() == self.channels:
                 variance.zero_()  # one value has no deviation from itself, where the unbiased form would be 0 / 0
-            for param, new in zip(params, (mean, variance, torch.ones_like(params[2])), strict=True):
-                param.mul_(self.fraction).add_(new)
-            for blob in self.blobs:
-                blob.touch()
+            for blob, new in zip(self.blobs, (mean, variance, torch.ones_like(params[2])), strict=True):
+                with blob.writing_data() as sums:
+                    sums.mul_(self.fraction).add_(new)
         return y.view(bottoms[0].shape)
 
-    def gradient(self, b: Backward) -> Gradients:
+    def gradient(self, plan: Plan, b: Backward) -> Gradients:
         """Return the gradient through the batch's statistics, or past the stored ones, which are constants."""
         x, dy = self._with_channels(b.bottoms[0]), self._with_channels(b.top_diffs[0])
         if not x.numel():
@@ -216,13 +172,13 @@ class MVN(TensorLayer):
         if len(shapes[0]) < self.kept_axes:
             raise self.fail(f"its bottom must have 2 axes or more, N x C..., not {describe(shapes)}.")
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: Plan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the normalised values."""
         centred, deviation = self._centre(bottoms[0])
         y = centred.div_(deviation) if self.divides else centred
         return y.view(bottoms[0].shape)
 
-    def gradient(self, b: Backward) -> Gradients:
+    def gradient(self, plan: Plan, b: Backward) -> Gradients:
         """Return (dy - mean(dy) - y mean(dy y)) / deviation, without the last term where nothing is divided."""
         dy = self._rows(b.top_diffs[0])
         dx = dy - dy.mean(1, keepdim=True)

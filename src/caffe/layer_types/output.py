@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..blob import Blob, describe
-from ..layer import Shape, TensorLayer, register
+from ..layer import register
+from ..tensor_layer import Plan, Shape, TensorLayer
 from .labels import LabelRule
 
 
@@ -24,6 +26,13 @@ class _WithoutGradient(TensorLayer):
         """Refuse to give a gradient."""
         if any(propagate_down):
             raise self.fail("has no gradient; a loss above it cannot train what lies below.")
+
+
+@dataclass(frozen=True)
+class AccuracyPlan(Plan):
+    """How labels go with scores."""
+
+    labels: LabelRule
 
 
 @register("Accuracy")
@@ -43,17 +52,17 @@ class Accuracy(_WithoutGradient):
         self.ignore = param.ignore_label if param.HasField("ignore_label") else None
         self.per_class = len(self.layer_param.top) > 1
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return a scalar, and the number of classes for a second top."""
-        self.labels = LabelRule.of(self, shapes, self.axis, self.ignore)
-        if self.top_k > self.labels.classes:
-            raise self.fail(f"top_k {self.top_k} is above the number of classes, {self.labels.classes}.")
-        return [(), (self.labels.classes,)] if self.per_class else [()]
+    def plan(self, shapes: list[Shape]) -> AccuracyPlan:
+        """Plan a scalar, and the number of classes for a second top."""
+        labels = LabelRule.of(self, shapes, self.axis, self.ignore)
+        if self.top_k > labels.classes:
+            raise self.fail(f"top_k {self.top_k} is above the number of classes, {labels.classes}.")
+        return AccuracyPlan(((), (labels.classes,)) if self.per_class else ((),), labels)
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> list[Tensor]:
+    def compute(self, plan: AccuracyPlan, bottoms: list[Tensor], params: list[Tensor]) -> list[Tensor]:
         """Return the shares."""
-        scores, axis = bottoms[0], self.labels.axis
-        index, counted = self.labels.read(bottoms[1])
+        scores, axis = bottoms[0], plan.labels.axis
+        index, counted = plan.labels.read(bottoms[1])
         higher = (scores >= scores.gather(axis, index)).sum(axis, keepdim=True)  # the label's own score among them
         right = higher <= self.top_k
         if counted is not None:
@@ -61,7 +70,7 @@ class Accuracy(_WithoutGradient):
         total = right.sum()
         tops = [total / max(1, index.numel())]
         if self.per_class:
-            classes = self.labels.classes
+            classes = plan.labels.classes
             number = torch.bincount(index.flatten(), minlength=classes)
             hits = torch.bincount(index.flatten()[right.flatten()], minlength=classes)
             tops.append(hits / number.clamp(min=1))
@@ -86,8 +95,8 @@ class ArgMax(_WithoutGradient):
         if self.top_k < 1:
             raise self.fail("top_k must be 1 or more.")
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return the bottom's shape with top_k along the axis; without one, N x 1 (2 with values) x top_k x 1..."""
+    def plan(self, shapes: list[Shape]) -> Plan:
+        """Plan the bottom's shape with top_k along the axis; without one, N x 1 (2 with values) x top_k x 1..."""
         shape = shapes[0]
         if len(shape) <= (self.axis or 0):
             raise self.fail(f"its bottom has no axis {self.axis or 0}: it is {describe(shapes)}.")
@@ -95,10 +104,10 @@ class ArgMax(_WithoutGradient):
         if self.top_k > size:
             raise self.fail(f"top_k {self.top_k} is above the {size} values to choose from in {describe(shapes)}.")
         if self.axis is not None:
-            return [(*shape[: self.axis], self.top_k, *shape[self.axis + 1 :])]
-        return [(shape[0], 2 if self.with_values else 1, self.top_k, *[1] * (len(shape) - 3))]
+            return Plan(((*shape[: self.axis], self.top_k, *shape[self.axis + 1 :]),))
+        return Plan(((shape[0], 2 if self.with_values else 1, self.top_k, *[1] * (len(shape) - 3)),))
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: Plan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the places or values."""
         x = bottoms[0]
         if self.axis is None:
@@ -114,7 +123,7 @@ class ArgMax(_WithoutGradient):
         if self.axis is not None:
             return x.gather(axis, places) if self.with_values else places.to(x.dtype)
         rows = [places.to(x.dtype), x.gather(1, places)] if self.with_values else [places.to(x.dtype)]
-        return torch.stack(rows, 1).reshape(self._top_shapes[0])
+        return torch.stack(rows, 1).reshape(plan.tops[0])
 
 
 @register("Threshold")
@@ -125,7 +134,7 @@ class Threshold(_WithoutGradient):
         """Read threshold_param."""
         self.threshold = self.layer_param.threshold_param.threshold
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: Plan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return zeros and ones."""
         return (bottoms[0] > self.threshold).to(bottoms[0].dtype)
 
@@ -137,9 +146,9 @@ class Silence(TensorLayer):
     bottoms = (1, None)
     tops = (0, 0)
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return nothing: there are no tops."""
-        return []
+    def plan(self, shapes: list[Shape]) -> Plan:
+        """Plan nothing: there are no tops."""
+        return Plan(())
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Do nothing."""

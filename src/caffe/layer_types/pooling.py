@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -10,21 +11,28 @@ from torch import Tensor
 
 from .. import rng
 from ..blob import Blob, describe
-from ..layer import Shape, TensorLayer, register
-from ..proto import caffe_pb2
-from .reuse import data_out, diff_out
-from .windows import (
+from ..kernels.pooling import (
     Pair,
     Windows,
+    choose,
     max_pool,
-    max_pool_2x2_backward_into,
-    max_pool_into,
     mean_pool,
+    mean_pool_backward_into,
+    mean_pool_into,
     put_back,
 )
+from ..layer import register
+from ..proto import caffe_pb2
+from ..tensor_layer import Plan, Shape, TensorLayer
 
 METHODS = caffe_pb2.PoolingParameter.PoolMethod
-SEPARABLE = 4  # kernels up to this size are pooled row by row, then column by column
+
+
+@dataclass(frozen=True)
+class PoolingPlan(Plan):
+    """The windows over the bottom's images."""
+
+    windows: Windows
 
 
 @register("Pooling")
@@ -77,8 +85,8 @@ class Pooling(TensorLayer):
         value = getattr(param, field) if param.HasField(field) else default
         return value, value
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return N x C x windows, for each top."""
+    def plan(self, shapes: list[Shape]) -> PoolingPlan:
+        """Plan N x C x windows, for each top."""
         if len(shapes[0]) != 4:
             raise self.fail(f"its bottom must have 4 axes, N x C x H x W, not {describe(shapes)}.")
         if 0 in shapes[0][1:]:
@@ -89,91 +97,57 @@ class Pooling(TensorLayer):
             raise self.fail(
                 f"kernel {w.kernel} (height, width) with pad {w.pad} is too large for its bottom, {describe(shapes)}."
             )
-        self.windows = w
-        separable = w.native and not any(w.pad) and max(w.kernel) <= SEPARABLE
-        self.without_places = separable and self.method == METHODS.MAX and len(self.layer_param.top) == 1
-        halved = tuple(-(-size // 2) for size in w.image)
-        self.halves = self.without_places and w.kernel == w.stride == (2, 2) and w.count == halved
-        return [(*shapes[0][:2], *w.count)] * max(1, len(self.layer_param.top))
+        return PoolingPlan(((*shapes[0][:2], *w.count),) * max(1, len(self.layer_param.top)), w)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Write the pooled values, and keep where they come from if a gradient may be asked for."""
-        x = bottom[0].data_tensor()
-        self._pool(x, top[0])
-        top[0].touch()
+        w, x = self.planned.windows, bottom[0].data_tensor()
+        if self.method == METHODS.AVE and w.native:
+            with top[0].writing_data(like=x) as y:
+                mean_pool_into(y, x, w)
+        elif self.method == METHODS.AVE:
+            super().forward(bottom, top)
+        elif self.method == METHODS.STOCHASTIC:
+            top[0].set_data(self._draw(w, x))
+        else:
+            kernel = choose(w, x, len(top) > 1, self.needs_backward)
+            with top[0].writing_data(like=x) as y:
+                self._places = kernel.forward(w, y, x, self._places)
         if len(top) > 1:
             assert self._places is not None
             top[1].set_data(self._places.to(x.dtype))
-
-    def _pool(self, x: Tensor, top: Blob) -> None:
-        w = self.windows
-        if self.method == METHODS.AVE:
-            if w.native:
-                torch.ops.aten.avg_pool2d.out(x, *self._arguments(), out=data_out(top, x))
-            else:
-                top.set_data(mean_pool(x, w))
-        elif self.method == METHODS.STOCHASTIC:
-            top.set_data(self._draw(x))
-        elif self._from_values(x) or (self.without_places and not self.needs_backward and x.device.type == "cpu"):
-            max_pool_into(data_out(top, x), x, w)
-        elif w.native:
-            out, places = data_out(top, x), self._places
-            if places is None or places.shape != out.shape or places.device != out.device:
-                places = self._places = torch.empty_like(out, dtype=torch.int64)
-            torch.ops.aten.max_pool2d_with_indices.out(x, *self._arguments(), out=out, indices=places)
-        else:
-            values, self._places = max_pool(x, w)
-            top.set_data(values)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Write the gradient: dy / divisor over a mean's window, or dy where the value came from."""
         if not propagate_down[0]:
             return
-        w, x, dy = self.windows, bottom[0].data_tensor(), top[0].diff_tensor()
+        w, x, dy = self.planned.windows, bottom[0].data_tensor(), top[0].diff_tensor()
+        if self.method == METHODS.AVE and w.native:
+            with bottom[0].writing_diff(like=dy) as dx:
+                mean_pool_backward_into(dx, dy, x, w)
+            return
         if self.method == METHODS.AVE:
-            if w.native:
-                out = diff_out(bottom[0], dy)
-                torch.ops.aten.avg_pool2d_backward.grad_input(dy, x, *self._arguments(), grad_input=out)
-                bottom[0].touch()
-            else:
-                super().backward(top, propagate_down, bottom)
+            super().backward(top, propagate_down, bottom)
             return
-        if self._from_values(x):
-            max_pool_2x2_backward_into(diff_out(bottom[0], x), dy.contiguous(), x)
-            bottom[0].touch()
-            return
-        if self._places is None and self.method == METHODS.STOCHASTIC:
-            raise self.fail("STOCHASTIC pooling has a gradient in the TRAIN phase only, after a forward pass.")
         if self._places is not None:
             self.check_kept(self._places, top[0].dims)
-        places = max_pool(x, w)[1] if self._places is None else self._places
-        if self.method == METHODS.MAX and w.native:
-            torch.ops.aten.max_pool2d_with_indices_backward.grad_input(
-                dy, x, *self._arguments(), places, grad_input=diff_out(bottom[0], dy)
-            )
-            bottom[0].touch()
-        else:
-            bottom[0].set_diff(put_back(dy, places, x))
+        if self.method == METHODS.STOCHASTIC:
+            if self._places is None:
+                raise self.fail("STOCHASTIC pooling has a gradient in the TRAIN phase only, after a forward pass.")
+            bottom[0].set_diff(put_back(dy, self._places, x))
+            return
+        kernel = choose(w, x, len(top) > 1, self.needs_backward)
+        with bottom[0].writing_diff(like=x) as dx:
+            kernel.backward(w, dx, dy, x, self._places)
 
-    def _from_values(self, x: Tensor) -> bool:
-        """Tell whether both passes need the values alone, and not where the maxima are: half the time and memory."""
-        return self.halves and x.device.type == "cpu" and x.is_contiguous()
-
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: PoolingPlan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the means."""
-        return mean_pool(bottoms[0], self.windows)
+        return mean_pool(bottoms[0], plan.windows)
 
-    def _arguments(self) -> tuple[object, ...]:
-        """Return the windows as torch's pooling operators take them."""
-        w = self.windows
-        if self.method == METHODS.MAX:
-            return w.kernel, w.stride, w.pad, (1, 1), w.ceil
-        return w.kernel, w.stride, w.pad, w.ceil, True, None
-
-    def _draw(self, x: Tensor) -> Tensor:
+    def _draw(self, w: Windows, x: Tensor) -> Tensor:
         """Draw a value of each window with a probability that is its share of the sum, or in TEST expect it."""
-        (height, width), (down, along), columns = self.windows.kernel, self.windows.stride, x.shape[3]
-        cells = F.pad(x, self.windows.frame).unfold(2, height, down).unfold(3, width, along).flatten(4)
+        (height, width), (down, along), columns = w.kernel, w.stride, x.shape[3]
+        cells = F.pad(x, w.frame).unfold(2, height, down).unfold(3, width, along).flatten(4)
         if self.phase == caffe_pb2.TEST:
             return cells.square().sum(-1) / cells.sum(-1).clamp(min=torch.finfo(x.dtype).tiny)
         sums = cells.cumsum(-1)
@@ -185,6 +159,13 @@ class Pooling(TensorLayer):
         )
         self._places = first + choice // width * columns + choice % width
         return cells.gather(-1, choice.unsqueeze(-1)).squeeze(-1)
+
+
+@dataclass(frozen=True)
+class SPPPlan(Plan):
+    """The windows of each level of the pyramid."""
+
+    levels: tuple[Windows, ...]
 
 
 @register("SPP")
@@ -201,15 +182,15 @@ class SPP(TensorLayer):
             raise self.fail("STOCHASTIC pooling is not supported here; use MAX or AVE.")
         self.takes_maximum = param.pool == param.MAX
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return N x all windows of all channels."""
+    def plan(self, shapes: list[Shape]) -> SPPPlan:
+        """Plan N x all windows of all channels."""
         if len(shapes[0]) != 4:
             raise self.fail(f"its bottom must have 4 axes, N x C x H x W, not {describe(shapes)}.")
         if 0 in shapes[0][1:]:
             raise self.fail(f"its bottom, {describe(shapes)}, has no channel, or no pixel, to pool.")
         number, channels, *image = shapes[0]
-        self.levels = [self._level((image[0], image[1]), 2**level) for level in range(self.height)]
-        return [(number, channels * sum(w.count[0] * w.count[1] for w in self.levels))]
+        levels = tuple(self._level((image[0], image[1]), 2**level) for level in range(self.height))
+        return SPPPlan(((number, channels * sum(w.count[0] * w.count[1] for w in levels)),), levels)
 
     def _level(self, image: Pair, bins: int) -> Windows:
         """Return bins x bins windows side by side, with what they are too large by as padding."""
@@ -222,8 +203,8 @@ class SPP(TensorLayer):
             )
         return Windows.over(image, kernel, kernel, pad)
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: SPPPlan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the pyramid, from the whole image to the finest level."""
         x = bottoms[0]
-        pooled = [max_pool(x, w)[0] if self.takes_maximum else mean_pool(x, w) for w in self.levels]
+        pooled = [max_pool(x, w)[0] if self.takes_maximum else mean_pool(x, w) for w in plan.levels]
         return torch.cat([p.flatten(1) for p in pooled], 1)

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from ..blob import Blob, describe
-from ..layer import Backward, Gradients, Shape, TensorLayer, register
+from ..kernels.matrix_product import product
+from ..layer import register
 from ..proto import caffe_pb2
-from .onednn import product
+from ..tensor_layer import Backward, Gradients, Plan, Shape, TensorLayer
 
 ParamShapes = list[tuple[Shape, caffe_pb2.FillerParameter | None]]
 
@@ -116,8 +117,8 @@ class _Recurrent(_OverSequences):
             *self.own_params(),
         ]
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return T x N x H, and 1 x N x H for each exposed state."""
+    def plan(self, shapes: list[Shape]) -> Plan:
+        """Plan T x N x H, and 1 x N x H for each exposed state."""
         x, cont = shapes[:2]
         if len(x) < 2 or cont != x[:2]:
             raise self.fail(
@@ -135,9 +136,9 @@ class _Recurrent(_OverSequences):
         for given in shapes[2 + self.has_static :]:
             if given != state:
                 raise self.fail(f"an initial hidden state must be {describe([state])}, not {describe([given])}.")
-        return [(*x[:2], self.outputs), *[state] * self.exposed]
+        return Plan(((*x[:2], self.outputs), *[state] * self.exposed))
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> list[Tensor]:
+    def compute(self, plan: Plan, bottoms: list[Tensor], params: list[Tensor]) -> list[Tensor]:
         """Return the outputs and, if exposed, the states after the last step; else keep those for the next pass."""
         self.steps = []  # their memory serves the new ones
         y = self._unroll(bottoms, params)
@@ -147,11 +148,11 @@ class _Recurrent(_OverSequences):
         if self.exposed:
             return [y, *last]
         for blob, state in zip(self._carried, last, strict=True):
-            blob.data_tensor().copy_(state)
-            blob.touch()
+            with blob.writing_data() as carried:
+                carried.copy_(state)
         return [y]
 
-    def gradient(self, b: Backward) -> Gradients:
+    def gradient(self, plan: Plan, b: Backward) -> Gradients:
         """Return the gradients, from the states and gates that forward left."""
         x, cont = b.bottoms[:2]
         steps, streams = cont.shape
@@ -330,14 +331,14 @@ class LSTMUnit(_OverSequences):
     tops = (2, 2)
     continues = 2
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return 1 x N x D twice."""
+    def plan(self, shapes: list[Shape]) -> Plan:
+        """Plan 1 x N x D twice."""
         c, x, cont = shapes
         if len(c) != 3 or c[0] != 1 or x != (1, c[1], 4 * c[2]) or cont != c[:2]:
             raise self.fail(f"its bottoms must be 1 x N x D, 1 x N x 4D and 1 x N, not {describe(shapes)}.")
-        return [c, c]
+        return Plan((c, c))
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> list[Tensor]:
+    def compute(self, plan: Plan, bottoms: list[Tensor], params: list[Tensor]) -> list[Tensor]:
         """Return c_t and h_t."""
         before, x, cont = bottoms
         cells = before.shape[2]

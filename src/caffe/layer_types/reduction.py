@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
 from ..blob import describe
-from ..layer import Backward, Gradients, Shape, TensorLayer, register
+from ..layer import register
 from ..proto import caffe_pb2
+from ..tensor_layer import Backward, Gradients, Plan, Shape, TensorLayer
 
 Operation = caffe_pb2.ReductionParameter.ReductionOp
+
+
+@dataclass(frozen=True)
+class ReductionPlan(Plan):
+    """The first axis that is reduced, counted from the front."""
+
+    axis: int
 
 
 @register("Reduction")
@@ -20,25 +30,25 @@ class Reduction(TensorLayer):
         param = self.layer_param.reduction_param
         self.operation, self.coefficient = param.operation, param.coeff
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return the axes before `axis`."""
-        self.axis = self.axis_of(shapes[0], self.layer_param.reduction_param.axis)
-        if self.operation == Operation.MEAN and 0 in shapes[0][self.axis :]:
+    def plan(self, shapes: list[Shape]) -> ReductionPlan:
+        """Plan the axes before `axis`."""
+        axis = self.axis_of(shapes[0], self.layer_param.reduction_param.axis)
+        if self.operation == Operation.MEAN and 0 in shapes[0][axis:]:
             raise self.fail(f"a mean of no values is a division by zero; its bottom is {describe(shapes)}.")
-        return [shapes[0][: self.axis]]
+        return ReductionPlan((shapes[0][:axis],), axis)
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: ReductionPlan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the reduced values."""
-        x = bottoms[0].flatten(self.axis)
+        x = bottoms[0].flatten(plan.axis)
         if self.operation == Operation.ASUM:
             x = x.abs()
         elif self.operation == Operation.SUMSQ:
             x = x.square()
         return x.sum(-1) * self._factor(x)
 
-    def gradient(self, b: Backward) -> Gradients:
+    def gradient(self, plan: ReductionPlan, b: Backward) -> Gradients:
         """Return coeff dy, times what the operation's slope is."""
-        x = b.bottoms[0].flatten(self.axis)
+        x = b.bottoms[0].flatten(plan.axis)
         dy = (b.top_diffs[0] * self._factor(x)).unsqueeze(-1)
         if self.operation == Operation.ASUM:
             dx = x.sign() * dy

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..blob import describe
-from ..layer import Backward, Gradients, Shape, TensorLayer, register
+from ..layer import register
 from ..proto import caffe_pb2
+from ..tensor_layer import Backward, Gradients, Plan, Shape, TensorLayer
+
+
+@dataclass(frozen=True)
+class BroadcastPlan(Plan):
+    """How an operand goes with the bottom.
+
+    spread: its shape as one that broadcasts over the bottom. folded: the bottom as outer x operand x inner values, for
+    the sums over what a value of the operand was spread to.
+    """
+
+    spread: Shape
+    folded: tuple[int, int, int]
 
 
 class _Broadcast(TensorLayer):
@@ -23,7 +37,7 @@ class _Broadcast(TensorLayer):
         self.given_axis = axis
         self.operand: Shape = () if self.learned else shapes[1]
         if self.learned:
-            axis = self._axis(shapes[0])
+            axis = self._axis(shapes[0], self.operand)
             if num_axes < -1:
                 raise self.fail(f"num_axes must be -1 (to the last axis), 0 (a scalar) or more, not {num_axes}.")
             end = len(shapes[0]) if num_axes == -1 else axis + num_axes
@@ -34,32 +48,29 @@ class _Broadcast(TensorLayer):
                 )
             self.operand = shapes[0][axis:end]
 
-    def _axis(self, shape: Shape) -> int:
+    def _axis(self, shape: Shape, operand: Shape) -> int:
         """Return the first of the bottom's axes that are the operand's."""
-        if not shape or (not self.learned and not self.operand):
+        if not shape or (not self.learned and not operand):
             return 0  # a scalar goes with any axis
         return self.axis_of(shape, self.given_axis)
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return the first bottom's shape, once the operand's fits into it."""
-        x = shapes[0]
-        if not self.learned:
-            self.operand = shapes[1]
-        self.axis = self._axis(x)
-        end = self.axis + len(self.operand)
-        if x[self.axis : end] != self.operand:
+    def plan(self, shapes: list[Shape]) -> BroadcastPlan:
+        """Plan the first bottom's shape, once the operand's fits into it."""
+        x, operand = shapes[0], self.operand if self.learned else shapes[1]
+        axis = self._axis(x, operand)
+        end = axis + len(operand)
+        if x[axis:end] != operand:
             raise self.fail(
-                f"its {'parameter' if self.learned else 'second bottom'}, {describe([self.operand])}, does not match "
-                f"its bottom, {describe([x])}, from axis {self.axis} on."
+                f"its {'parameter' if self.learned else 'second bottom'}, {describe([operand])}, does not match "
+                f"its bottom, {describe([x])}, from axis {axis} on."
             )
-        self.spread = (*self.operand, *[1] * (len(x) - end))  # as an operand that broadcasts over the bottom
-        # The bottom as outer x operand x inner, for sums over what an operand's value was spread to.
-        self.folded = (math.prod(x[: self.axis]), math.prod(self.operand), math.prod(x[end:]))
-        return [x]
+        folded = (math.prod(x[:axis]), math.prod(operand), math.prod(x[end:]))
+        return BroadcastPlan((x,), (*operand, *[1] * (len(x) - end)), folded)
 
-    def _collect(self, values: Tensor, like: Tensor) -> Tensor:
-        """Sum what belongs to each value of the operand."""
-        return values.reshape(self.folded).sum((0, 2)).view(like.shape)
+
+def _collect(plan: BroadcastPlan, values: Tensor, like: Tensor) -> Tensor:
+    """Sum what belongs to each value of the operand."""
+    return values.reshape(plan.folded).sum((0, 2)).view(like.shape)
 
 
 def _filler(given: caffe_pb2.FillerParameter, is_given: bool, default: float) -> caffe_pb2.FillerParameter:
@@ -85,26 +96,26 @@ class Scale(_Broadcast):
         bias = [(self.operand, self.bias_filler)] if self.bias else []
         return [*scale, *bias]
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: BroadcastPlan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the scaled bottom."""
-        scale = (params[0] if self.learned else bottoms[1]).reshape(self.spread)
+        scale = (params[0] if self.learned else bottoms[1]).reshape(plan.spread)
         if self.bias:
-            return torch.addcmul(params[-1].reshape(self.spread), bottoms[0], scale)
+            return torch.addcmul(params[-1].reshape(plan.spread), bottoms[0], scale)
         return bottoms[0] * scale
 
-    def gradient(self, b: Backward) -> Gradients:
+    def gradient(self, plan: BroadcastPlan, b: Backward) -> Gradients:
         """Return dy * scale, and for scale and bias the sums of dy * x and dy."""
         x, dy = b.bottoms[0], b.top_diffs[0]
         scale = b.params[0] if self.learned else b.bottoms[1]
         want_scale = b.want_params[0] if self.learned else b.want_bottoms[1]
-        dx = dy * scale.reshape(self.spread) if b.want_bottoms[0] else None
+        dx = dy * scale.reshape(plan.spread) if b.want_bottoms[0] else None
         ds = None
         if want_scale:
             product = dy * x
-            ds = self._collect(product, scale)
+            ds = _collect(plan, product, scale)
             if dx is None and not self.in_place and scale.numel() != x.numel():
                 dx = product  # Caffe leaves it in the diff of a bottom that needs no gradient (scale_layer.cpp)
-        db = [self._collect(dy, b.params[-1]) if b.want_params[-1] else None] if self.bias else []
+        db = [_collect(plan, dy, b.params[-1]) if b.want_params[-1] else None] if self.bias else []
         return Gradients([dx], [ds, *db]) if self.learned else Gradients([dx, ds], db)
 
 
@@ -122,15 +133,15 @@ class Bias(_Broadcast):
         """Return the bias's shape, unless a bottom is the bias."""
         return [(self.operand, self.filler)] if self.learned else []
 
-    def compute(self, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
+    def compute(self, plan: BroadcastPlan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the sum."""
-        return bottoms[0] + (params[0] if self.learned else bottoms[1]).reshape(self.spread)
+        return bottoms[0] + (params[0] if self.learned else bottoms[1]).reshape(plan.spread)
 
-    def gradient(self, b: Backward) -> Gradients:
+    def gradient(self, plan: BroadcastPlan, b: Backward) -> Gradients:
         """Return dy, and for the bias its sums."""
         dy = b.top_diffs[0]
         bias = b.params[0] if self.learned else b.bottoms[1]
         want_bias = b.want_params[0] if self.learned else b.want_bottoms[1]
         dx = dy.clone() if b.want_bottoms[0] else None
-        db = self._collect(dy, bias) if want_bias else None
+        db = _collect(plan, dy, bias) if want_bias else None
         return Gradients([dx], [db]) if self.learned else Gradients([dx, db])

@@ -4,43 +4,58 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from google.protobuf.message import DecodeError
 from torch import Tensor
 
 from ..blob import Blob
-from ..layer import LossLayer, Shape, TensorLayer, register
+from ..layer import register
 from ..proto import caffe_pb2
+from ..tensor_layer import LossLayer, Plan, Shape, TensorLayer
 from .labels import LabelRule, Normalization, divisor, normalization
-from .reuse import data_out, diff_out
 
 LEAST_PROBABILITY = torch.finfo(torch.float32).tiny  # FLT_MIN, below which SoftmaxWithLoss takes no logarithm
 LEAST_INFOGAIN_PROBABILITY = 1e-20  # kLOG_THRESHOLD
+
+
+@dataclass(frozen=True)
+class SoftmaxPlan(Plan):
+    """The classes' axis, counted from the front."""
+
+    axis: int
 
 
 @register("Softmax")
 class Softmax(TensorLayer):
     """exp(x) / sum of exp(x) along an axis (softmax_layer.cpp)."""
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return the bottom's shape."""
-        self.axis = self.axis_of(shapes[0], self.layer_param.softmax_param.axis)
-        return shapes
+    def plan(self, shapes: list[Shape]) -> SoftmaxPlan:
+        """Plan the bottom's shape."""
+        return SoftmaxPlan((shapes[0],), self.axis_of(shapes[0], self.layer_param.softmax_param.axis))
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Write the probabilities."""
         x = bottom[0].data_tensor()
-        torch.softmax(x, self.axis, out=data_out(top[0], x))
-        top[0].touch()
+        with top[0].writing_data(like=x) as out:
+            torch.softmax(x, self.planned.axis, out=out)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Write y (dy - sum of dy y), from the top's data as Caffe does."""
         if propagate_down[0]:
             y, dy = top[0].data_tensor(), top[0].diff_tensor()
-            out = diff_out(bottom[0], dy)
-            torch.ops.aten._softmax_backward_data.out(dy, y, self.axis, y.dtype, grad_input=out)
-            bottom[0].touch()
+            with bottom[0].writing_diff(like=dy) as out:
+                torch.ops.aten._softmax_backward_data.out(dy, y, self.planned.axis, y.dtype, grad_input=out)
+
+
+@dataclass(frozen=True)
+class SoftmaxLossPlan(Plan):
+    """How labels go with scores, and how many items and places there are, by which a loss may be divided."""
+
+    labels: LabelRule
+    items: int
+    places: int
 
 
 class _SoftmaxLoss(LossLayer):
@@ -55,13 +70,12 @@ class _SoftmaxLoss(LossLayer):
         self.mode = normalization(param, Normalization.VALID)
         self._probabilities = Blob()
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return a scalar, and for a second top the scores' shape."""
-        super().top_shapes(shapes)
-        self.labels = LabelRule.of(self, shapes, self.given_axis, self.ignore)
-        self.items = math.prod(shapes[0][: self.labels.axis])
-        self.places = math.prod(self.labels.shape)
-        return [(), shapes[0]][: max(1, len(self.layer_param.top))]
+    def plan(self, shapes: list[Shape]) -> SoftmaxLossPlan:
+        """Plan a scalar, and for a second top the scores' shape."""
+        self.check_items(shapes)
+        labels = LabelRule.of(self, shapes, self.given_axis, self.ignore)
+        tops = ((), shapes[0])[: max(1, len(self.layer_param.top))]
+        return SoftmaxLossPlan(tops, labels, math.prod(shapes[0][: labels.axis]), math.prod(labels.shape))
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Shape the tops; a second one shares the probabilities."""
@@ -72,12 +86,12 @@ class _SoftmaxLoss(LossLayer):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Write the loss, divided."""
+        labels = self.planned.labels
         scores = bottom[0].data_tensor()
-        probabilities = data_out(self._probabilities, scores)
-        torch.softmax(scores, self.labels.axis, out=probabilities)
-        self._probabilities.touch()
-        index, counted = self.labels.read(bottom[1].data_tensor())
-        losses = self.losses(probabilities, index, bottom)
+        with self._probabilities.writing_data(like=scores) as probabilities:
+            torch.softmax(scores, labels.axis, out=probabilities)
+        index, counted = labels.read(bottom[1].data_tensor())
+        losses = self.losses(labels, probabilities, index, bottom)
         if counted is not None:
             losses = losses.masked_fill_(~counted, 0)
         top[0].set_data(losses.sum() / self._divisor(counted))
@@ -88,22 +102,29 @@ class _SoftmaxLoss(LossLayer):
             raise self.fail("cannot backpropagate to its label bottom; only the scores have a gradient.")
         if not propagate_down[0]:
             return
+        labels = self.planned.labels
         probabilities = self._probabilities.data_tensor()
-        index, counted = self.labels.read(bottom[1].data_tensor(), check=False)
+        index, counted = labels.read(bottom[1].data_tensor(), check=False)
         weight = top[0].diff_tensor() / self._divisor(counted)
         weights = weight.expand(index.shape) if counted is None else counted * weight
-        self.write_gradient(diff_out(bottom[0], probabilities), probabilities, index, weights, bottom)
-        bottom[0].touch()
+        with bottom[0].writing_diff(like=probabilities) as out:
+            self.write_gradient(labels, out, probabilities, index, weights, bottom)
 
     def _divisor(self, counted: Tensor | None) -> float | Tensor:
-        return divisor(self.mode, self.items, self.places, counted)
+        return divisor(self.mode, self.planned.items, self.planned.places, counted)
 
-    def losses(self, probabilities: Tensor, index: Tensor, bottom: Sequence[Blob]) -> Tensor:
+    def losses(self, labels: LabelRule, probabilities: Tensor, index: Tensor, bottom: Sequence[Blob]) -> Tensor:
         """Return each place's loss for its label, ignored labels included."""
         raise NotImplementedError
 
     def write_gradient(
-        self, out: Tensor, probabilities: Tensor, index: Tensor, weights: Tensor, bottom: Sequence[Blob]
+        self,
+        labels: LabelRule,
+        out: Tensor,
+        probabilities: Tensor,
+        index: Tensor,
+        weights: Tensor,
+        bottom: Sequence[Blob],
     ) -> None:
         """Write the gradient of the places' losses, each times its weight, with respect to the scores."""
         raise NotImplementedError
@@ -121,16 +142,22 @@ class SoftmaxWithLoss(_SoftmaxLoss):
         """Read softmax_param and loss_param."""
         self._read(self.layer_param.softmax_param.axis)
 
-    def losses(self, probabilities: Tensor, index: Tensor, bottom: Sequence[Blob]) -> Tensor:
+    def losses(self, labels: LabelRule, probabilities: Tensor, index: Tensor, bottom: Sequence[Blob]) -> Tensor:
         """Return -log p of each label."""
-        return probabilities.gather(self.labels.axis, index).clamp_(min=LEAST_PROBABILITY).log_().neg_()
+        return probabilities.gather(labels.axis, index).clamp_(min=LEAST_PROBABILITY).log_().neg_()
 
     def write_gradient(
-        self, out: Tensor, probabilities: Tensor, index: Tensor, weights: Tensor, bottom: Sequence[Blob]
+        self,
+        labels: LabelRule,
+        out: Tensor,
+        probabilities: Tensor,
+        index: Tensor,
+        weights: Tensor,
+        bottom: Sequence[Blob],
     ) -> None:
         """Write p, less 1 at the label."""
         torch.mul(probabilities, weights, out=out)
-        out.scatter_add_(self.labels.axis, index, -weights)
+        out.scatter_add_(labels.axis, index, -weights)
 
 
 @register("InfogainLoss")
@@ -152,32 +179,39 @@ class InfogainLoss(_SoftmaxLoss):
         """Refuse the labels and H."""
         return bottom_index == 0
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return the tops' shapes, once H is found to be classes x classes."""
-        tops = super().top_shapes(shapes)
+    def plan(self, shapes: list[Shape]) -> SoftmaxLossPlan:
+        """Plan the tops, once H is found to be classes x classes."""
+        plan = super().plan(shapes)
+        classes = plan.labels.classes
         found = math.prod(shapes[2]) if self._stored is None else self._stored.numel()
-        if found != self.labels.classes**2:
-            raise self.fail(f"H has {found} values; {self.labels.classes} classes need {self.labels.classes**2}.")
-        return tops
+        if found != classes**2:
+            raise self.fail(f"H has {found} values; {classes} classes need {classes**2}.")
+        return plan
 
-    def losses(self, probabilities: Tensor, index: Tensor, bottom: Sequence[Blob]) -> Tensor:
+    def losses(self, labels: LabelRule, probabilities: Tensor, index: Tensor, bottom: Sequence[Blob]) -> Tensor:
         """Return each place's loss."""
         logs = probabilities.clamp(min=LEAST_INFOGAIN_PROBABILITY).log_()
-        return (self._rows(index, bottom) * logs).sum(self.labels.axis, keepdim=True).neg_()
+        return (self._rows(labels, index, bottom) * logs).sum(labels.axis, keepdim=True).neg_()
 
     def write_gradient(
-        self, out: Tensor, probabilities: Tensor, index: Tensor, weights: Tensor, bottom: Sequence[Blob]
+        self,
+        labels: LabelRule,
+        out: Tensor,
+        probabilities: Tensor,
+        index: Tensor,
+        weights: Tensor,
+        bottom: Sequence[Blob],
     ) -> None:
         """Write p times the sum of the label's row of H, less the row."""
-        rows = self._rows(index, bottom)
-        torch.mul(probabilities, rows.sum(self.labels.axis, keepdim=True), out=out)
+        rows = self._rows(labels, index, bottom)
+        torch.mul(probabilities, rows.sum(labels.axis, keepdim=True), out=out)
         out.sub_(rows).mul_(weights)
 
-    def _rows(self, index: Tensor, bottom: Sequence[Blob]) -> Tensor:
+    def _rows(self, labels: LabelRule, index: Tensor, bottom: Sequence[Blob]) -> Tensor:
         """Return the label's row of H at each place, along the classes' axis."""
         matrix = bottom[2].data_tensor() if self._stored is None else self._stored.to(index.device)
-        rows = matrix.reshape(self.labels.classes, self.labels.classes)[index.squeeze(self.labels.axis)]
-        return rows.movedim(-1, self.labels.axis)
+        rows = matrix.reshape(labels.classes, labels.classes)[index.squeeze(labels.axis)]
+        return rows.movedim(-1, labels.axis)
 
     def _load(self, path: str) -> Tensor:
         if not path:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 
 from ..blob import Blob, describe
-from ..layer import Shape, TensorLayer, canonical_axis, register
-from .reuse import diff_out
+from ..layer import register
+from ..tensor_layer import Plan, Shape, TensorLayer, canonical_axis
 
 
 @register("Split")
@@ -26,9 +26,9 @@ class Split(TensorLayer):
         """Count the tops."""
         self.copies = len(self.layer_param.top)
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return the bottom's shape for each top."""
-        return shapes * self.copies
+    def plan(self, shapes: list[Shape]) -> Plan:
+        """Plan the bottom's shape for each top."""
+        return Plan((shapes[0],) * self.copies)
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Shape the tops, and let them share the bottom's data."""
@@ -47,14 +47,13 @@ class Split(TensorLayer):
         if not diffs:
             bottom[0].clear_diff()
             return
-        out = diff_out(bottom[0], diffs[0])
-        if len(diffs) == 1:
-            out.copy_(diffs[0])
-        else:
-            torch.add(diffs[0], diffs[1], out=out)
-        for diff in diffs[2:]:
-            out.add_(diff)
-        bottom[0].touch()
+        with bottom[0].writing_diff(like=diffs[0]) as out:
+            if len(diffs) == 1:
+                out.copy_(diffs[0])
+            else:
+                torch.add(diffs[0], diffs[1], out=out)
+            for diff in diffs[2:]:
+                out.add_(diff)
 
 
 class _SameMemory(TensorLayer):
@@ -92,8 +91,8 @@ class Reshape(_SameMemory):
         if self.num_axes < -1:
             raise self.fail(f"num_axes must be -1 (to the last axis) or more, not {self.num_axes}.")
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return the new shape, which holds as many values as the old."""
+    def plan(self, shapes: list[Shape]) -> Plan:
+        """Plan the new shape, which holds as many values as the old."""
         shape = shapes[0]
         # -1 here is the place after the last axis, where new axes can be put (num_axes 0).
         start = self.axis if self.axis >= 0 else len(shape) + 1 + self.axis
@@ -123,7 +122,7 @@ class Reshape(_SameMemory):
             raise self.fail(
                 f"output count must match input count; {describe([shape])} cannot become {describe([result])}."
             )
-        return [result]
+        return Plan((result,))
 
 
 @register("Flatten")
@@ -135,12 +134,12 @@ class Flatten(_SameMemory):
         param = self.layer_param.flatten_param
         self.axis, self.end_axis = param.axis, param.end_axis
 
-    def top_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Return the flattened shape."""
+    def plan(self, shapes: list[Shape]) -> Plan:
+        """Plan the flattened shape."""
         shape = shapes[0]
         start, end = canonical_axis(self.axis, len(shape)), canonical_axis(self.end_axis, len(shape))
         if start is None or end is None or end < start:
             raise self.fail(
                 f"axis {self.axis} to end_axis {self.end_axis} is no range of axes of its bottom, {describe([shape])}."
             )
-        return [(*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])]
+        return Plan(((*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :]),))

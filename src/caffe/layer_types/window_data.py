@@ -12,7 +12,8 @@ from ..blob import MAX_COUNT
 from ..data_layer import AUGMENT, BatchDataLayer
 from ..errors import NetError
 from ..image_list import in_folder
-from ..layer import Shape, register
+from ..layer import register
+from ..tensor_layer import Shape
 from ..window_file import read_window_file
 
 _CHANNELS = 3  # images are read in colour

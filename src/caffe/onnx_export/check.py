@@ -11,8 +11,8 @@ import torch
 
 from ..blob import describe
 from ..errors import CaffeError
-from ..layer import Shape
 from ..net import Net
+from ..tensor_layer import Shape
 
 TOLERANCE = 1e-4  # of max(1, the largest value of an output)
 # Of how many values one may differ by more where a layer's result jumps, as ArgMax's does at nearly equal scores.

@@ -19,7 +19,7 @@ def deconvolution(at: Site) -> list[str]:
 
 def _sliding(at: Site, op: str, value: str) -> str:
     """Write one convolution; axes before the channels become one batch axis, and are put back."""
-    layer = at.layer
+    layer, sliding = at.layer, at.layer.sliding
     batched = value
     if layer.axis != 1:
         shape = at.joined_extents(at.integers([-1]), at.extents(value, layer.axis))
@@ -27,8 +27,8 @@ def _sliding(at: Site, op: str, value: str) -> str:
     parameters = [at.weight(index) for index in range(len(layer.blobs))]
     y = at.node(
         op, batched, *parameters,
-        kernel_shape=layer.kernel, strides=layer.stride, pads=[*layer.pad, *layer.pad], dilations=layer.dilation,
-        group=layer.groups,
+        kernel_shape=sliding.kernel, strides=sliding.stride, pads=[*sliding.pad, *sliding.pad],
+        dilations=sliding.dilation, group=sliding.groups,
     )  # fmt: skip
     if layer.axis == 1:
         return y
@@ -39,13 +39,13 @@ def _sliding(at: Site, op: str, value: str) -> str:
 @translates("InnerProduct")
 def inner_product(at: Site) -> str:
     """x W' + b, with the axes from `axis` on as one."""
-    layer = at.layer
-    rows = at.node("Flatten", at.bottom, axis=layer.axis)
+    layer, axis = at.layer, at.plan.axis
+    rows = at.node("Flatten", at.bottom, axis=axis)
     bias = [at.weight(1)] if layer.bias else []
     y = at.node("Gemm", rows, at.weight(0), *bias, transB=0 if layer.transposed else 1)
-    if layer.axis == 1:
+    if axis == 1:
         return y
-    leading = [at.extents(at.bottom, 0, layer.axis)] if layer.axis else []
+    leading = [at.extents(at.bottom, 0, axis)] if axis else []
     return at.node("Reshape", y, at.joined_extents(*leading, at.integers([layer.outputs])))
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from ..blob import Blob
 from ..errors import NetError
 from ..graph import Node
-from ..layer import Shape
+from ..tensor_layer import Shape
 
 # ONNX Runtime 1.12 and newer run these; IR version 8 came with opset 17.
 OPSET, IR_VERSION = 17, 8
@@ -193,6 +193,7 @@ class Site:
 
     def __init__(self, graph: OnnxGraph, node: Node, bottoms: list[str]) -> None:
         self.layer: Any = node.layer
+        self.plan: Any = getattr(node.layer, "planned", None)  # a Python layer has none
         self.bottoms = bottoms
         self.shapes: list[Shape] = [blob.dims for blob in node.bottom]
         self.top_names = list(node.top_names)

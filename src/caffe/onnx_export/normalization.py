@@ -41,12 +41,13 @@ def batch_norm(at: Site) -> str:
 def _operand(at: Site) -> str:
     """Return the factor or term, learned or a second bottom, with axes of 1 behind that spread it."""
     layer = at.layer
-    trailing = at.rank - layer.axis - len(layer.operand)
+    operand = layer.operand if layer.learned else at.shapes[1]
+    trailing = len(at.plan.spread) - len(operand)
     if layer.learned:
-        return at.weight(0, (*layer.operand, *[1] * trailing))
-    if not trailing or not layer.operand:
+        return at.weight(0, (*operand, *[1] * trailing))
+    if not trailing or not operand:
         return at.bottoms[1]
-    behind = range(len(layer.operand), len(layer.operand) + trailing)
+    behind = range(len(operand), len(operand) + trailing)
     return at.node("Unsqueeze", at.bottoms[1], at.integers(behind))
 
 
@@ -57,7 +58,7 @@ def scale(at: Site) -> str:
     y = at.node("Mul", at.bottom, _operand(at))
     if not layer.bias:
         return y
-    return at.node("Add", y, at.weight(len(layer.blobs) - 1, layer.spread))
+    return at.node("Add", y, at.weight(len(layer.blobs) - 1, at.plan.spread))
 
 
 @translates("Bias")
@@ -83,4 +84,4 @@ def mvn(at: Site) -> str:
 @translates("Softmax")
 def softmax(at: Site) -> str:
     """exp(x) / sum of exp(x) along an axis."""
-    return at.node("Softmax", at.bottom, axis=at.layer.axis)
+    return at.node("Softmax", at.bottom, axis=at.plan.axis)

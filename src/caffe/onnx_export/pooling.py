@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..kernels.pooling import LOWEST, Pair
 from ..layer_types.pooling import METHODS
-from ..layer_types.windows import LOWEST, Pair
 from .graph import FLOAT, Site, translates
 
 
@@ -41,7 +41,7 @@ def spatial_pyramid(at: Site) -> str:
     """1, 2 x 2, 4 x 4... windows, flattened and joined; their size follows from the image's, which is thus fixed."""
     layer = at.layer
     levels = []
-    for level in layer.levels:
+    for level in at.plan.levels:
         windows = Windows(at, level.kernel, level.stride, level.pad, level.ceil)
         pooled = windows.maxima(at.bottom) if layer.takes_maximum else windows.means(at.bottom)
         levels.append(at.node("Flatten", pooled, axis=1))

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import CaffeError
-from ..layer import Shape
 from ..net import Net
+from ..tensor_layer import Shape
 
 BATCH = "batch"
 # What the axes from 2 on are called, by their number.

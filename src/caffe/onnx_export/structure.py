@@ -51,7 +51,7 @@ def dummy_data(at: Site) -> list[str]:
 @translates("Concat")
 def concat(at: Site) -> str:
     """The bottoms one after the other along an axis."""
-    return at.node("Concat", *at.bottoms, axis=at.layer.axis) if len(at.bottoms) > 1 else at.bottom
+    return at.node("Concat", *at.bottoms, axis=at.plan.axis) if len(at.bottoms) > 1 else at.bottom
 
 
 @translates("Slice")
@@ -61,25 +61,25 @@ def slices(at: Site) -> list[str]:
     if at.tops == 1:
         return [at.bottom]
     if not layer.points:
-        return at.nodes("Split", at.tops, at.bottom, axis=layer.axis)
+        return at.nodes("Split", at.tops, at.bottom, axis=at.plan.axis)
     edges = pairwise([0, *layer.points, TO_THE_END])
-    axis = at.integers([layer.axis])
+    axis = at.integers([at.plan.axis])
     return [at.node("Slice", at.bottom, at.integers([start]), at.integers([end]), axis) for start, end in edges]
 
 
 @translates("Crop")
 def crop(at: Site) -> str:
     """The first bottom, cut to the extents that the second has when the graph runs."""
-    axes = [axis for axis, _, _ in at.layer.windows]
-    start = at.integers([offset for _, offset, _ in at.layer.windows])
-    end = at.node("Add", start, at.extents(at.bottoms[1], at.layer.axis, at.rank))
+    axes = [axis for axis, _, _ in at.plan.windows]
+    start = at.integers([offset for _, offset, _ in at.plan.windows])
+    end = at.node("Add", start, at.extents(at.bottoms[1], axes[0], at.rank))
     return at.node("Slice", at.bottom, start, end, at.integers(axes))
 
 
 @translates("Tile")
 def tile(at: Site) -> str:
     """The bottom several times, one after the other along an axis."""
-    repeats = [at.layer.tiles if axis == at.layer.axis else 1 for axis in range(at.rank)]
+    repeats = [at.layer.tiles if axis == at.plan.axis else 1 for axis in range(at.rank)]
     return at.node("Tile", at.bottom, at.integers(repeats))
 
 
@@ -125,7 +125,7 @@ def eltwise(at: Site) -> str:
 def reduction(at: Site) -> str:
     """The axes from `axis` on, summed up in one of four ways."""
     layer = at.layer
-    axes = list(range(layer.axis, at.rank))
+    axes = list(range(at.plan.axis, at.rank))
     if layer.operation == Operation.SUM:
         y = at.node("ReduceSum", at.bottom, at.integers(axes), keepdims=0)
     else:

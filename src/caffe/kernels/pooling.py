@@ -1,4 +1,4 @@
-"""Sliding windows over images, and their maxima and means, with Caffe's count and Caffe's divisors.
+"""Sliding windows over images, and ways to find their maxima and means, with Caffe's count and Caffe's divisors.
 
 Per spatial axis there are ceil((in + 2 pad - kernel) / stride) + 1 windows (floor where asked); if any axis is padded,
 a last window that starts at or past in + pad is dropped. Windows are clipped to the image for maxima. For means the
@@ -8,6 +8,7 @@ stride is above the kernel, and torch refuses a pad above half the kernel.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,7 @@ Pair = tuple[int, int]
 
 LOWEST = torch.finfo(torch.float32).min  # the maximum of an empty window, -FLT_MAX
 BLOCK = 1 << 20  # values that the processor's cache holds from one pass to the next
+SEPARABLE = 4  # kernels up to this size are pooled row by row, then column by column
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,17 @@ class Windows:
         return cls(image, kernel, stride, pad, ceil, (height, width), native)
 
     @property
+    def separable(self) -> bool:
+        """Tell whether the maxima are found fastest row by row, then column by column."""
+        return self.native and not any(self.pad) and max(self.kernel) <= SEPARABLE
+
+    @property
+    def halves(self) -> bool:
+        """Tell whether they are 2 x 2 windows side by side, of which the last of an axis may be cut short."""
+        half = tuple(-(-size // 2) for size in self.image)
+        return self.separable and self.kernel == self.stride == (2, 2) and self.count == half
+
+    @property
     def frame(self) -> tuple[int, int, int, int]:
         """The padding, for F.pad, after which no window is clipped: left, right, top, bottom."""
         axes = zip(self.image, self.kernel, self.stride, self.pad, self.count, strict=True)
@@ -58,6 +71,74 @@ class Windows:
             for size, k, s, p, n in axes
         )
         return (rows[:, None] * columns[None, :]).to(like.dtype)
+
+
+@dataclass(frozen=True)
+class MaxKernel:
+    """A way to find maxima.
+
+    forward(w, y, x, places) writes them to y and returns where they are, or None from a way that need not know; places
+    is what it returned the last time. backward(w, dx, dy, x, places) writes the gradient. `way` names it.
+    """
+
+    way: str
+    forward: Callable[[Windows, Tensor, Tensor, Tensor | None], Tensor | None]
+    backward: Callable[[Windows, Tensor, Tensor, Tensor, Tensor | None], None]
+
+
+def choose(w: Windows, x: Tensor, with_places: bool, with_gradient: bool) -> MaxKernel:
+    """Return the way to find the maxima of x (N x C x H x W) where it is.
+
+    with_places: someone wants to know where they are. with_gradient: a backward pass may follow.
+    """
+    if not with_places and x.device.type == "cpu":
+        if w.halves and x.is_contiguous():
+            return FROM_VALUES
+        if w.separable and not with_gradient:
+            return SEPARATELY
+    return NATIVE if w.native else PADDED
+
+
+def _native_forward(w: Windows, y: Tensor, x: Tensor, places: Tensor | None) -> Tensor:
+    if places is None or places.shape != y.shape or places.device != y.device:
+        places = torch.empty_like(y, dtype=torch.int64)
+    torch.ops.aten.max_pool2d_with_indices.out(x, w.kernel, w.stride, w.pad, (1, 1), w.ceil, out=y, indices=places)
+    return places
+
+
+def _native_backward(w: Windows, dx: Tensor, dy: Tensor, x: Tensor, places: Tensor | None) -> None:
+    places = max_pool(x, w)[1] if places is None else places
+    torch.ops.aten.max_pool2d_with_indices_backward.grad_input(
+        dy, x, w.kernel, w.stride, w.pad, (1, 1), w.ceil, places, grad_input=dx
+    )
+
+
+def _padded_forward(w: Windows, y: Tensor, x: Tensor, places: Tensor | None) -> Tensor:
+    values, places = max_pool(x, w)
+    y.copy_(values)
+    return places
+
+
+def _padded_backward(w: Windows, dx: Tensor, dy: Tensor, x: Tensor, places: Tensor | None) -> None:
+    dx.copy_(put_back(dy, max_pool(x, w)[1] if places is None else places, x))
+
+
+def _separate_forward(w: Windows, y: Tensor, x: Tensor, places: Tensor | None) -> None:
+    max_pool_into(y, x, w)
+
+
+def _values_backward(w: Windows, dx: Tensor, dy: Tensor, x: Tensor, places: Tensor | None) -> None:
+    max_pool_2x2_backward_into(dx, dy.contiguous(), x)
+
+
+# torch's own.
+NATIVE = MaxKernel("native", _native_forward, _native_backward)
+# Windows that torch does not make: the image is padded first.
+PADDED = MaxKernel("padded", _padded_forward, _padded_backward)
+# Rows before columns, without a note of where the maxima are; a gradient looks for them again.
+SEPARATELY = MaxKernel("separately", _separate_forward, _native_backward)
+# Both passes from the values alone: half the time and memory.
+FROM_VALUES = MaxKernel("from values", _separate_forward, _values_backward)
 
 
 def max_pool(x: Tensor, w: Windows) -> tuple[Tensor, Tensor]:
@@ -80,6 +161,16 @@ def mean_pool(x: Tensor, w: Windows) -> Tensor:
     if w.native:
         return F.avg_pool2d(x, w.kernel, w.stride, w.pad, ceil_mode=w.ceil)
     return F.avg_pool2d(F.pad(x, w.frame), w.kernel, w.stride, divisor_override=1) / w.divisors(x)
+
+
+def mean_pool_into(y: Tensor, x: Tensor, w: Windows) -> None:
+    """Write the means of native windows."""
+    torch.ops.aten.avg_pool2d.out(x, w.kernel, w.stride, w.pad, w.ceil, True, None, out=y)
+
+
+def mean_pool_backward_into(dx: Tensor, dy: Tensor, x: Tensor, w: Windows) -> None:
+    """Write the gradient of native windows' means."""
+    torch.ops.aten.avg_pool2d_backward.grad_input(dy, x, w.kernel, w.stride, w.pad, w.ceil, True, None, grad_input=dx)
 
 
 def put_back(dy: Tensor, places: Tensor, like: Tensor) -> Tensor:
