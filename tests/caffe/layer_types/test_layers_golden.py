@@ -10,7 +10,7 @@ import torch
 import caffe
 from caffe import device
 
-LAYERS = Path(__file__).parents[1] / "golden" / "layers"
+LAYERS = Path(__file__).parents[2] / "golden" / "layers"
 CASES = sorted(path.stem for path in LAYERS.glob("*.npz"))
 TOLERANCE = {"cpu": 1e-5, "cuda": 1e-4}  # of max(1, the largest value)
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU")
