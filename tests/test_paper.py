@@ -12,7 +12,7 @@ import pytest
 import paper
 import published
 from published.measurements import Measurements
-from tests.result_files import put
+from tests.published.result_files import put
 
 ROOT = Path(__file__).resolve().parent.parent
 ALL_ROWS = [f"{table.name}/{row.name}" for table in published.TABLES.values() for row in table.rows]

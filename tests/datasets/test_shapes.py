@@ -360,5 +360,5 @@ def test_the_default_folder_is_the_repositorys_wherever_one_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     assert root / "data" / "shapes" == shapes.DEFAULT_OUT

@@ -12,11 +12,11 @@ import pytest
 from datasets import catalogue, fetch, splits
 from datasets.catalogue import CATALOGUE, Source
 from datasets.download import Patience
-from tests import hostile_server as server
-from tests.hostile_server import Server
-from tests.small_archives import ARCHIVES, CAFFEMODEL
+from tests.datasets import hostile_server as server
+from tests.datasets.hostile_server import Server
+from tests.datasets.small_archives import ARCHIVES, CAFFEMODEL
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SCENE = splits.SIFTFLOW_FOLDER
 
 

@@ -19,7 +19,7 @@ import vis
 from caffe.proto import caffe_pb2
 from nets import new, own
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SIZE = (40, 30)  # width, height
 
 

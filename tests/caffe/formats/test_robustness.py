@@ -22,7 +22,7 @@ from caffe.errors import CaffeError, FileFormatError, NetError, SolverError
 from caffe.layer_types.memory_data import MemoryData
 from caffe.proto import caffe_pb2
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 NET = """
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 } } }
 layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" inner_product_param { num_output: 4 } }

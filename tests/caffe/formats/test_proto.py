@@ -8,7 +8,7 @@ import pytest
 
 from caffe.proto import caffe_pb2
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "solvers"
+GOLDEN = Path(__file__).parents[2] / "golden" / "solvers"
 
 # message.field: number, and the default where there is one other than protobuf's
 FIELDS = """

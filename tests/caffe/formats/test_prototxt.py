@@ -16,7 +16,7 @@ from caffe.errors import PrototxtError
 from caffe.proto import caffe_pb2
 from caffe.prototxt import _find_fault, describe_content, nearest, parse_text, read_net, read_solver, to_text
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 
 
 def net(text: str) -> caffe_pb2.NetParameter:

@@ -21,7 +21,7 @@ from datasets import shapes
 from nets import experiments
 from nets.convolutionalize import BASES, convolutional_net, load
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("voc-fcn32s", "voc-fcn16s")
 THIN = 16
 ITERATIONS = 3

@@ -15,8 +15,8 @@ import pytest
 from datasets import DatasetError, download
 from datasets.catalogue import Download
 from datasets.download import Fetched, Patience, fetch_file
-from tests import hostile_server as server
-from tests.hostile_server import Server
+from tests.datasets import hostile_server as server
+from tests.datasets.hostile_server import Server
 
 CONTENT = random.Random(0).randbytes(300_000)
 OK = b"HTTP/1.1 200 OK\r\n"

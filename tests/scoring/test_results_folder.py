@@ -17,7 +17,7 @@ from datasets import shapes
 from published import reproduce
 from scoring import results
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_without_it_everything_lies_as_in_the_reference(monkeypatch):

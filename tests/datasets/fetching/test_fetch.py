@@ -14,12 +14,12 @@ import pytest
 from datasets import fetch, records, splits
 from datasets.__main__ import main
 from datasets.catalogue import CATALOGUE
-from tests import hostile_server as server
-from tests.fetching.command import SCENE, call, started, tree, wait_for
-from tests.hostile_server import Server
-from tests.small_archives import CAFFEMODEL, DATASETS, voc, zipped
+from tests.datasets import hostile_server as server
+from tests.datasets.fetching.command import SCENE, call, started, tree, wait_for
+from tests.datasets.hostile_server import Server
+from tests.datasets.small_archives import CAFFEMODEL, DATASETS, voc, zipped
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_every_dataset_comes_into_its_layout(web: Server, data: Path, capsys: pytest.CaptureFixture[str]) -> None:

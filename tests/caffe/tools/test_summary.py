@@ -8,7 +8,7 @@ import caffe
 from caffe.errors import CaffeError, NetError, PrototxtError
 from caffe.summary import counts, summarize
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def one(name, type_, bottoms, tops, setting=""):

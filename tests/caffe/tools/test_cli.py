@@ -20,7 +20,7 @@ from caffe.proto import caffe_pb2
 from caffe.prototxt import read_net
 from caffe.snapshot import read_state, read_weights
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "upgrade"
+GOLDEN = Path(__file__).parents[2] / "golden" / "upgrade"
 DATA = """
 layer { name: "data" type: "DummyData" top: "data" top: "label"
         dummy_data_param { shape { dim: 2 dim: 3 } shape { dim: 2 }

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from datasets import splits
 from datasets.__main__ import main
-from tests.hostile_server import Server
+from tests.datasets.hostile_server import Server
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SCENE = splits.SIFTFLOW_FOLDER
 
 PROGRAM = """

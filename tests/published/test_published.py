@@ -19,7 +19,7 @@ from nets.experiments import EXPERIMENTS, lookup
 from published import reproduce
 from published.reproduce import Options
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 KEYS = ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu", "geometric_accuracy")
 
 ALL_ROWS = [(table, row) for table in published.TABLES.values() for row in table.rows]

@@ -14,7 +14,7 @@ from caffe import device
 from caffe.errors import NetError
 from caffe.layer import layer_types
 
-LAYERS = Path(__file__).parents[1] / "golden" / "layers"
+LAYERS = Path(__file__).parents[2] / "golden" / "layers"
 CASES = sorted(path.stem for path in LAYERS.glob("*.npz"))
 TOLERANCE = {"cpu": 1e-5, "cuda": 1e-4}  # of max(1, the largest value)
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU")

@@ -19,9 +19,9 @@ from datasets import records, shapes
 from published import reproduce
 from published.measurements import Measurements
 from published.reproduce import Options, Step
-from tests.result_files import put
+from tests.published.result_files import put
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from nets import experiments
 from nets.convolutionalize import load
 from training import rehearsal
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TINY = shapes.Parameters(train=4, val=2, size=48)
 
 

@@ -11,7 +11,7 @@ import torch
 import caffe
 from caffe import device, snapshot
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 SOLVERS = GOLDEN / "solvers"
 CASES = sorted(path.stem for path in SOLVERS.glob("*.npz"))
 STATES = sorted(path.name for path in SOLVERS.glob("*.solverstate*"))

@@ -11,12 +11,12 @@ import pytest
 from datasets import records, splits
 from datasets.__main__ import main
 from datasets.catalogue import CATALOGUE
-from tests import hostile_server as server
-from tests.fetching.command import SCENE, call, started, tree
-from tests.hostile_server import Server
-from tests.small_archives import CAFFEMODEL, DATASETS, zipped
+from tests.datasets import hostile_server as server
+from tests.datasets.fetching.command import SCENE, call, started, tree
+from tests.datasets.hostile_server import Server
+from tests.datasets.small_archives import CAFFEMODEL, DATASETS, zipped
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_one_failure_does_not_keep_the_others(web: Server, data: Path, capsys: pytest.CaptureFixture[str]) -> None:

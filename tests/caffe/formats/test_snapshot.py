@@ -34,7 +34,7 @@ from caffe.snapshot import (
     write_weights,
 )
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "solvers"
+GOLDEN = Path(__file__).parents[2] / "golden" / "solvers"
 WEIGHTS = GOLDEN / "fcn_skip_heavy_iter_4.caffemodel"
 STATE = GOLDEN / "fcn_skip_heavy_iter_4.solverstate"
 WEIGHTS_HDF5 = GOLDEN / "fcn_skip_heavy_hdf5_iter_4.caffemodel.h5"

@@ -8,7 +8,7 @@ import pytest
 
 from datasets import catalogue, formats
 from datasets.catalogue import CATALOGUE
-from tests.small_archives import ARCHIVES, CAFFEMODEL, DATASETS, zipped
+from tests.datasets.small_archives import ARCHIVES, CAFFEMODEL, DATASETS, zipped
 
 CAFFE = "http://dl.caffe.berkeleyvision.org"
 

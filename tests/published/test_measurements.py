@@ -11,7 +11,7 @@ import pytest
 import published
 from published import measurements
 from published.measurements import Measurements
-from tests.result_files import put
+from tests.published.result_files import put
 
 
 @pytest.fixture

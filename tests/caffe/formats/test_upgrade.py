@@ -13,7 +13,7 @@ from caffe.proto import caffe_pb2
 from caffe.prototxt import parse_text, read_net, read_solver
 from caffe.upgrade import V0_TYPES, V1_TYPES, upgrade_net, upgrade_solver
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "upgrade"
+GOLDEN = Path(__file__).parents[2] / "golden" / "upgrade"
 NETS = sorted(path.name for path in GOLDEN.glob("*.upgraded.prototxt") if "solver" not in path.name)
 
 
