@@ -161,7 +161,7 @@ def test_the_twins_run_what_they_are_for(small_limits):
     ways = {name: layers[name].kernel(device.CPU).way for name in ("conv1", "conv2")}
     assert ways["conv2"] == "matrix" or not matrix_product.AVAILABLE
     assert ways["conv1"] == "pieces"
-    found = layers["up"]._diagonal._found
+    found = layers["up"].diagonal._found
     assert found is not None and found[1] is not None  # the diagonal, derived and kept
 
 

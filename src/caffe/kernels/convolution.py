@@ -73,8 +73,11 @@ class Kernel:
     backward_into: Callable[[Tensor | None, Tensor, Tensor, Tensor, Wanted, Sequence[Add]], None] | None = None
 
 
-def choose(plan: ConvolutionShapes, where: torch.device) -> Kernel:
-    """Return the way to compute a convolution of these shapes on a device."""
+def choose(plan: ConvolutionShapes, where: torch.device, diagonal: rewrites.Diagonal) -> Kernel:
+    """Return the way to compute a convolution of these shapes on a device; `diagonal` looks for its weight's."""
+    if plan.sliding.transposed:
+        given = plan.sliding, rewrites.per_channel(plan.sliding), diagonal
+        return Kernel("per channel", partial(per_channel, *given), partial(per_channel_backward, *given))
     core, frame = rewrites.without_frame(plan.sliding)
     kernel = _of_core(core, plan, where)
     return _framed(kernel, frame, plan.sliding) if any(frame) else kernel
@@ -82,7 +85,7 @@ def choose(plan: ConvolutionShapes, where: torch.device) -> Kernel:
 
 def _of_core(sliding: Sliding, plan: ConvolutionShapes, where: torch.device) -> Kernel:
     kernel = Kernel("direct", partial(direct, sliding), partial(direct_backward, sliding))
-    if where.type != "cpu" or sliding.transposed or len(sliding.kernel) != 2:
+    if where.type != "cpu" or len(sliding.kernel) != 2:
         return kernel
     positions = math.prod(plan.results) // sliding.outputs
     least_weights, most_positions = MATRIX_OF_ONE if max(sliding.kernel) == 1 else MATRIX
@@ -123,6 +126,29 @@ def direct_backward(sliding: Sliding, dy: Tensor, x: Tensor, weight: Tensor, wan
     # oneDNN also gives gradients that nobody asked for.
     dx, dw, db = (gradient if asked else None for gradient, asked in zip(found, wanted, strict=True))
     return dx, dw, db
+
+
+# Per channel: where the weight is its diagonal alone (rewrites.Diagonal), else directly
+
+
+def per_channel(
+    sliding: Sliding, each: Sliding, diagonal: rewrites.Diagonal, x: Tensor, weight: Tensor, bias: Tensor | None
+) -> Tensor:
+    """Return y."""
+    alone = diagonal.of(weight)
+    if alone is None:
+        return direct(sliding, x, weight, bias)
+    return direct(each, x, alone, bias)
+
+
+def per_channel_backward(
+    sliding: Sliding, each: Sliding, diagonal: rewrites.Diagonal, dy: Tensor, x: Tensor, weight: Tensor, wanted: Wanted
+) -> Three:
+    """Return the gradients; the weight's is dense always."""
+    alone = None if wanted[1] else diagonal.of(weight)
+    if alone is None:
+        return direct_backward(sliding, dy, x, weight, wanted)
+    return direct_backward(each, dy, x, alone, wanted)
 
 
 # Turned: the input's gradient as a convolution of the output's with the kernel turned around

@@ -11,6 +11,7 @@ The one place for them between the wired graph and what runs, so that none touch
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -35,17 +36,20 @@ def per_channel(sliding: Sliding) -> Sliding:
 class Diagonal:
     """The diagonal of a weight C x C x kernel that is zero beside it; looked for once in each version of the weight."""
 
-    def __init__(self, sliding: Sliding) -> None:
-        self._possible = sliding.groups == 1 and sliding.channels == sliding.outputs > 1
+    def __init__(self, sliding: Sliding, version: Callable[[], int | None]) -> None:
+        """Take what tells the weight's version: another number once it may have changed, None while it may at any time.
+
+        (Blob.data_version)
+        """
+        self._possible = sliding.transposed and sliding.groups == 1 and sliding.channels == sliding.outputs > 1
+        self._version = version
         self._found: tuple[int, Tensor | None] | None = None
 
-    def of(self, weight: Tensor, version: int | None) -> Tensor | None:
-        """Return it as C x 1 x kernel, or None if there is more in the weight.
-
-        version: the weight's, which changes when it does; None while a program may write to it at any moment.
-        """
+    def of(self, weight: Tensor) -> Tensor | None:
+        """Return it as C x 1 x kernel, or None if there is more in the weight."""
         if not self._possible:
             return None
+        version = self._version()
         if version is None or self._found is None or self._found[0] != version:
             found = _only_diagonal(weight)
             if version is None:

@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -75,6 +74,7 @@ class _Convolving(TensorLayer):
                 f"group {param.group} must divide both its {self.sliding.channels} input channels and its num_output, "
                 f"{param.num_output}."
             )
+        self.diagonal = rewrites.Diagonal(self.sliding, lambda: self.blobs[0].data_version)
         self._chosen: tuple[ConvolutionPlan, torch.device, ways.Kernel] | None = None
 
     def param_shapes(self, shapes: list[Shape]) -> list[tuple[Shape, caffe_pb2.FillerParameter | None]]:
@@ -111,7 +111,7 @@ class _Convolving(TensorLayer):
     def kernel(self, where: torch.device) -> ways.Kernel:
         """Return the way in which the layer's last plan is computed on a device."""
         if self._chosen is None or self._chosen[0] is not self.planned or self._chosen[1] != where:
-            self._chosen = self.planned, where, ways.choose(self.planned, where)
+            self._chosen = self.planned, where, ways.choose(self.planned, where, self.diagonal)
         return self._chosen[2]
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -153,14 +153,12 @@ class _Convolving(TensorLayer):
 
     def gradient(self, plan: ConvolutionPlan, b: Backward) -> Gradients:
         """Return the gradients, summed over the bottoms for the parameters."""
-        return self._summed(plan, b, b.params[0], self.kernel(b.params[0].device).backward)
-
-    def _summed(self, plan: ConvolutionPlan, b: Backward, weight: Tensor, run: ways.Backward) -> Gradients:
+        run = self.kernel(b.params[0].device).backward
         bottoms: list[Tensor | None] = []
         params: list[Tensor | None] = [None, None]
         for x, dy, wanted in zip(b.bottoms, b.top_diffs, b.want_bottoms, strict=True):
             asked = (wanted, b.want_params[0], self.bias and b.want_params[1])
-            dx, *of_params = run(dy.reshape(plan.results), x.reshape(plan.images), weight, asked)
+            dx, *of_params = run(dy.reshape(plan.results), x.reshape(plan.images), b.params[0], asked)
             bottoms.append(None if dx is None else dx.reshape(x.shape))
             for index, found in enumerate(of_params):
                 if found is not None:
@@ -176,35 +174,9 @@ class Convolution(_Convolving):
 
 @register("Deconvolution")
 class Deconvolution(_Convolving):
-    """Spread each input value over the output by a kernel: a convolution's transpose (deconv_layer.cpp).
-
-    A weight of which only the diagonal is not zero runs channel by channel, and so does its gradient for the bottom.
-    The gradient for the weight itself is dense always.
-    """
+    """Spread each input value over the output by a kernel: a convolution's transpose (deconv_layer.cpp)."""
 
     transposed = True
-
-    def configure(self, shapes: list[Shape]) -> None:
-        """Read convolution_param."""
-        super().configure(shapes)
-        self._diagonal = rewrites.Diagonal(self.sliding)
-        self._per_channel = rewrites.per_channel(self.sliding)
-
-    def compute(self, plan: ConvolutionPlan, bottoms: list[Tensor], params: list[Tensor]) -> Sequence[Tensor]:
-        """Return each bottom spread by the one weight."""
-        diagonal = self._diagonal.of(params[0], self.blobs[0].data_version)
-        if diagonal is None:
-            return super().compute(plan, bottoms, params)
-        bias = params[1] if self.bias else None
-        tops = [ways.direct(self._per_channel, x.reshape(plan.images), diagonal, bias) for x in bottoms]
-        return [y.view(plan.tops[0]) for y in tops]
-
-    def gradient(self, plan: ConvolutionPlan, b: Backward) -> Gradients:
-        """Return the gradients, summed over the bottoms for the parameters."""
-        diagonal = None if b.want_params[0] else self._diagonal.of(b.params[0], self.blobs[0].data_version)
-        if diagonal is None:
-            return super().gradient(plan, b)
-        return self._summed(plan, b, diagonal, partial(ways.direct_backward, self._per_channel))
 
 
 def window_extents(

@@ -139,8 +139,8 @@ def test_few_channels_get_the_gradient_that_many_would(monkeypatch, settings):
 @pytest.mark.parametrize("settings", ["num_output: 5 kernel_size: 4 stride: 2", "num_output: 5 kernel_size: 3 pad: 1"])
 def test_a_diagonal_deconvolution_gives_channel_by_channel_what_it_gives_dense(monkeypatch, settings):
     layer, each = run("Deconvolution", settings, (2, 5, 6, 7), freeze=True)
-    assert layer._diagonal._found is not None and layer._diagonal._found[1] is not None
-    monkeypatch.setattr(Diagonal, "of", lambda self, weight, version: None)
+    assert layer.diagonal._found is not None and layer.diagonal._found[1] is not None
+    monkeypatch.setattr(Diagonal, "of", lambda self, weight: None)
     _, dense = run("Deconvolution", settings, (2, 5, 6, 7), freeze=True)
     same([each[0], each[1], each[3]], [dense[0], dense[1], dense[3]])
     assert not each[2].any()
