@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -33,9 +33,6 @@ from .solver_settings import SolverParameter, check_settings
 from .unfilled import warn_of_unfilled_layers
 from .world import root_solver, solver_rank
 
-if TYPE_CHECKING:
-    from .parallel import NCCL
-
 
 class NetVec(list[Net]):
     """A list of nets, as pycaffe returns a solver's test nets."""
@@ -45,6 +42,17 @@ class NetVec(list[Net]):
 class _Callback:
     on_start: Callable[[], object]
     on_gradients_ready: Callable[[], object]
+
+
+@runtime_checkable
+class Ranks(Protocol):
+    """The solvers that train together with one, as it knows them; `add_callback` takes what also is this."""
+
+    def agree(self, own: Action) -> Action:
+        """Return the greatest of the actions that the ranks pass; all ranks call this after the same iteration."""
+
+    def gather(self, own: Any) -> list[Any]:
+        """Return what every rank passes, by rank; all ranks call this at once."""
 
 
 class Solver:
@@ -85,7 +93,7 @@ class Solver:
         self._callbacks: list[_Callback] = []
         self._checked_filling = False
         self.signals = Signals()
-        self.ranks: NCCL | None = None  # the solvers that train together with this one, once it does
+        self._ranks: Ranks | None = None  # the solvers that train together with this one, once they were added
         glog.info_at_root("Solver scaffolding done.", "solver.cpp:57")
 
     @property
@@ -119,6 +127,7 @@ class Solver:
 
         They are called before the forward pass, and between the backward pass and the update. Given as two
         functions, or as one object with methods of those names. Raises TypeError for anything else.
+        An object that also is a Ranks, as NCCL, is from now on asked what the ranks do together.
         """
         given = callback
         if len(given) == 1:
@@ -129,6 +138,9 @@ class Solver:
                 f"those names, not {given!r}."
             )
         self._callbacks.append(_Callback(*callback))
+        owner = getattr(callback[0], "__self__", None)
+        if isinstance(owner, Ranks):
+            self._ranks = owner
 
     def handle_signals(self, sigint_effect: str = "stop", sighup_effect: str = "snapshot") -> Signals:
         """Let Ctrl-C and SIGHUP act on the training: each effect is "stop", "snapshot" or "none".
@@ -200,7 +212,9 @@ class Solver:
             for callback in self._callbacks:
                 callback.on_gradients_ready()
             self.apply_update()
-            action = self.signals.take() if self.ranks is None else self.ranks.agreed_action
+            action = self.signals.take()
+            if self._ranks is not None:
+                action = self._ranks.agree(action)
             if (
                 self._snapshot_is_due()
                 or action is Action.SNAPSHOT
@@ -286,8 +300,8 @@ class Solver:
 
     def _snapshot_together(self) -> None:
         """Write a snapshot at the root, with every rank's position; all ranks call this after the same iteration."""
-        if self.ranks is not None:
-            positions = self.ranks.gather(resume.position(self._nets()))
+        if self._ranks is not None:
+            positions = self._ranks.gather(resume.position(self._nets()))
         elif root_solver():
             positions = [resume.position(self._nets())]
         if root_solver():
