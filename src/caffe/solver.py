@@ -118,9 +118,8 @@ class Solver:
 
     @property
     def lr(self) -> float:
-        """The learning rate for the current iteration. With the multistep policy, asking may move on a step."""
-        rate, self._current_step = update_rules.learning_rate(self._param, self._iter, self._current_step)
-        return rate
+        """The learning rate that the next update takes."""
+        return update_rules.learning_rate(self._param, self._iter, self._current_step)[0]
 
     def add_callback(self, *callback: Any) -> None:
         """Have two functions called in every iteration: on_start() and on_gradients_ready().
@@ -361,7 +360,7 @@ class Solver:
 
     @property
     def current_step(self) -> int:
-        """The step that the step and multistep policies are in."""
+        """The step that the step and multistep policies were in at the last update."""
         return self._current_step
 
     def _nets(self) -> list[Net]:
@@ -394,7 +393,10 @@ class SGDSolver(Solver):
     def apply_update(self) -> None:
         """Update the parameters once from the gradients that are in their diffs, and count the iteration."""
         p, params = self._param, self._net.learnable
-        rate = self.lr
+        rate, step = update_rules.learning_rate(p, self._iter, self._current_step)
+        if step != self._current_step and p.lr_policy == "multistep":
+            glog.info_at_root(f"MultiStep Status: Iteration {self._iter}, step = {step}", "sgd_solver.cpp:52")
+        self._current_step = step
         if self._displays():
             glog.info_at_root(f"Iteration {self._iter}, lr = {number(rate)}", "sgd_solver.cpp:112")
         with torch.no_grad():
