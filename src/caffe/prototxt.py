@@ -174,9 +174,7 @@ def _error(
     where = source if line is None else f"{source}:{line}:{column}"
     if not bare and sentence[-1] not in ".?":
         sentence += "."
-    error = PrototxtError(sentence if bare else f"{where}: {sentence}")
-    vars(error).update(path=source, line=line, column=column)
-    return error
+    return PrototxtError(sentence if bare else f"{where}: {sentence}", source, line, column)
 
 
 def _located(sentence: str, text: str, offset: int, source: str) -> PrototxtError:

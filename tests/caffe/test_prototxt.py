@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from pathlib import Path
 
@@ -242,6 +243,22 @@ def test_other_files_are_named(tmp_path: Path, content: bytes, words: str) -> No
         with pytest.raises(PrototxtError, match=words) as caught:
             read(path)
         assert str(path) in str(caught.value)
+        assert (caught.value.path, caught.value.line, caught.value.column) == (str(path), None, None)
+
+
+def test_a_refusal_says_its_place_or_that_it_has_none_also_after_pickling(tmp_path: Path) -> None:
+    found, missing = refusal('\nlayer { botom: "x" }'), str(tmp_path / "missing.prototxt")
+    with pytest.raises(PrototxtError) as caught:
+        read_net(missing)
+    own = PrototxtError("a program's own")
+    for error, place in (
+        (found, ("net.prototxt", 2, 9)),
+        (caught.value, (missing, None, None)),
+        (own, ("<text>", None, None)),
+    ):
+        for again in (error, pickle.loads(pickle.dumps(error))):
+            assert (again.path, again.line, again.column) == place
+            assert str(again) == str(error)
 
 
 def test_what_is_not_utf8_may_stand_in_comments_only(tmp_path: Path) -> None:
