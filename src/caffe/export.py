@@ -146,8 +146,7 @@ def _warn_of_missing_weights(net: Net, weights_file: str) -> None:
     if missing:
         glog.warning(
             f"{weights_file} has no weights for {_listed(missing)}: they are exported as the prototxt fills them. "
-            "Weights are found by layer name.",
-            "net.cpp:747",
+            "Weights are found by layer name."
         )
 
 

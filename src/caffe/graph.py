@@ -89,8 +89,7 @@ class Graph:
             if count > 1:
                 glog.warning(
                     f"{count} layers are named '{name}'. Weights are found by layer name, and only the first of them "
-                    "will be found.",
-                    "net.cpp:78",
+                    "will be found."
                 )
 
     def owns(self, blob: Blob) -> bool:

@@ -54,7 +54,7 @@ class Net:
             glog.warning(
                 'DEPRECATION WARNING - deprecated use of Python interface. Use this instead (with the named "weights" '
                 f"parameter): Net('...', {phase}, weights='{weights}')",
-                "_caffe.cpp:143",
+                "_caffe.cpp:139",
             )
         param = read_net(os.fspath(network_file))
         param.state.phase = phase

@@ -222,7 +222,7 @@ class Solver:
                 self._snapshot_together()
             if action is Action.STOP:
                 self.signals.restore()
-                glog.info_at_root("Optimization stopped early.", "solver.cpp:308")
+                glog.info_at_root("Optimization stopped early.", "solver.cpp:311")
                 raise StopRequested(f"A signal asked to stop after iteration {self._iter}.")
 
     def apply_update(self) -> None:
@@ -320,11 +320,12 @@ class Solver:
         hdf5 = p.snapshot_format == caffe_pb2.SolverParameter.HDF5
         kind, ending = ("HDF5", ".h5") if hdf5 else ("binary proto", "")
         weights = self._snapshot_name(f".caffemodel{ending}")
-        glog.info_at_root(f"Snapshotting to {kind} file {weights}", "solver.cpp:464")
+        glog.info_at_root(f"Snapshotting to {kind} file {weights}", "solver.cpp:474" if hdf5 else "solver.cpp:464")
         layers = self._net.stored_layers(with_diff=p.snapshot_diff, hdf5=hdf5)
         write_weights(weights, self._net.name, layers, hdf5=hdf5)
         state = self._snapshot_name(f".solverstate{ending}")
-        glog.info_at_root(f"Snapshotting solver state to {kind} file {state}", "sgd_solver.cpp:284")
+        line = "sgd_solver.cpp:296" if hdf5 else "sgd_solver.cpp:284"
+        glog.info_at_root(f"Snapshotting solver state to {kind} file {state}", line)
         resume.write(state, self._iter, positions)
         self._write_state(state, weights, hdf5)
 
@@ -395,7 +396,7 @@ class SGDSolver(Solver):
         p, params = self._param, self._net.learnable
         rate, step = update_rules.learning_rate(p, self._iter, self._current_step)
         if step != self._current_step and p.lr_policy == "multistep":
-            glog.info_at_root(f"MultiStep Status: Iteration {self._iter}, step = {step}", "sgd_solver.cpp:52")
+            glog.info_at_root(f"MultiStep Status: Iteration {self._iter}, step = {step}", "sgd_solver.cpp:50")
         self._current_step = step
         if self._displays():
             glog.info_at_root(f"Iteration {self._iter}, lr = {number(rate)}", "sgd_solver.cpp:112")
@@ -441,7 +442,7 @@ class SGDSolver(Solver):
                 )
 
     def _take_state(self, state: SolverStateData) -> None:
-        glog.info_at_root("SGDSolver: restoring history", "sgd_solver.cpp:319")
+        glog.info_at_root("SGDSolver: restoring history", "sgd_solver.cpp:336")
         params = self._net.learnable
         self.history = [
             torch.from_numpy(stored.data).view(params[index % len(params)].blob.dims) if stored.data.any() else None

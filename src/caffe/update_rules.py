@@ -226,7 +226,7 @@ def clip_gradients(params: Sequence[LearnableParam], limit: float, iteration: in
         scale = limit / norm
         glog.info_at_root(
             f"Gradient clipping: scaling down gradients (L2 norm {norm:g} > {limit:g}) by scale factor {scale:g}",
-            "sgd_solver.cpp:94",
+            "sgd_solver.cpp:99",
         )
         torch._foreach_mul_(diffs, scale)
         for param in written:

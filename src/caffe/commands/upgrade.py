@@ -18,6 +18,13 @@ from ..snapshot import atomic_path, read_weights, write_weights
 from ..upgrade import upgrade_net, upgrade_solver
 from ..wire import WireFile
 
+# Where Caffe's program for each kind of file says that there was nothing to do.
+_UPGRADED_ALREADY = {
+    "net": "upgrade_net_proto_text.cpp:43",
+    "solver": "upgrade_solver_proto_text.cpp:43",
+    "weights": "upgrade_net_proto_binary.cpp:43",
+}
+
 
 def upgrade(flags: Flags, old: str, new: str) -> None:
     """Read a file of any Caffe version and write it in today's form; its content tells what it is.
@@ -37,8 +44,8 @@ def upgrade(flags: Flags, old: str, new: str) -> None:
     else:
         kind, changed = _upgrade_text(old, new)
     if not changed:
-        glog.info(f"File already in latest proto format: {old}", "upgrade_net_proto_text.cpp:39")
-    glog.info(f"Wrote upgraded {kind} to {new}", "upgrade_net_proto_text.cpp:45")
+        glog.info(f"File already in latest proto format: {old}", _UPGRADED_ALREADY[kind])
+    glog.info(f"Wrote upgraded {kind} to {new}")
 
 
 def _upgrade_weights(old: str, new: str) -> bool:
