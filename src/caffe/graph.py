@@ -17,8 +17,8 @@ from .errors import CaffeError, NetError
 from .layer import Layer, TensorLayer, layer_class, layer_types
 from .proto import caffe_pb2
 from .prototxt import nearest
-from .snapshot import blob_from_proto
 from .splits import filter_layers, insert_splits
+from .stored_blob import blob_from_proto
 from .world import multiprocess, solver_count
 
 AUTOMATIC = "(automatic)"  # the name of a top that a loss layer was not given

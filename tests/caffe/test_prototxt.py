@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from caffe import prototxt
 from caffe.errors import PrototxtError
 from caffe.proto import caffe_pb2
-from caffe.prototxt import _find_fault, describe_content, nearest, parse_text, read_net, read_solver, to_text
+from caffe.prototxt import _find_fault, nearest, parse_text, read_net, read_solver, to_text
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -270,12 +270,6 @@ def test_what_is_not_utf8_may_stand_in_comments_only(tmp_path: Path) -> None:
         read_net(path)
     path.write_bytes(b'\xef\xbb\xbflayer { name: "\xe5\xb1\x82" }')
     assert read_net(path).layer[0].name == "层"
-
-
-def test_describe_content_knows_no_caffe_file() -> None:
-    for path in GOLDEN.rglob("*"):
-        if path.is_file() and path.suffix not in (".npz", ".md", ".py", ".pyc"):
-            assert describe_content(path.read_bytes()[:4096]) is None
 
 
 # Nearest names
