@@ -6,11 +6,11 @@ import os
 
 import numpy as np
 
+from . import file_kind
 from .errors import CaffeError, FileFormatError, why_not_opened
 from .proto import caffe_pb2
-from .prototxt import describe_content
 from .snapshot import atomic_path
-from .wire import decode_blob
+from .stored_blob import decode_blob
 
 
 def read_mean(path: str | os.PathLike[str]) -> np.ndarray:
@@ -25,9 +25,9 @@ def read_mean(path: str | os.PathLike[str]) -> np.ndarray:
             content = file.read()
     except (OSError, ValueError) as error:
         raise CaffeError(f"Could not open the mean file {name}: {why_not_opened(error)}.") from None
-    found = describe_content(content[:4096]) or _array_kind(content)
-    if not content or found:
-        raise FileFormatError(f"The mean file {name} is {found or 'empty'}; it should be a .binaryproto (a BlobProto).")
+    found = file_kind.Kind.EMPTY if not content else file_kind.stranger(content[: file_kind.FIRST])
+    if found is not None:
+        raise FileFormatError(f"The mean file {name} is {found.value}; it should be a .binaryproto (a BlobProto).")
     blob = decode_blob(content, 0, len(content), f"The mean file {name}")
     shape = blob.shape[1:] if len(blob.shape) == 4 and blob.shape[0] == 1 else blob.shape
     if len(shape) != 3 or 0 in shape:
@@ -42,7 +42,3 @@ def write_mean(path: str | os.PathLike[str], mean: np.ndarray) -> None:
     proto.data.extend(mean.astype(np.float32).ravel())
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         file.write(proto.SerializeToString())
-
-
-def _array_kind(content: bytes) -> str | None:
-    return "a NumPy array (.npy)" if content.startswith(b"\x93NUMPY") else None

@@ -136,7 +136,7 @@ def _run(words: list[str], flags: Flags) -> None:
     action = ACTIONS[name]
     files = _files(name, action, rest, flags)
     for flag in sorted(flags.given.difference(action.flags, EVERYWHERE)):
-        glog.warning(f"-{flag} has no effect on caffe {name}.", "caffe.cpp:438")
+        glog.warning(f"-{flag} has no effect on caffe {name}.")
     with following(flags):
         action.run(flags, *files)
 
@@ -176,4 +176,4 @@ def _report(text: str, flags: Flags) -> None:
     """Log what ended the command, whatever the least level is that else is logged."""
     if flags.traceback or os.environ.get("CAFFE_TRACEBACK", "0") not in ("", "0"):
         traceback.print_exc()
-    glog.logger.error("%s", text, extra={"source": "caffe.cpp:447"})
+    glog.logger.error("%s", text)

@@ -131,8 +131,7 @@ class BatchDataLayer(TensorLayer):
         for name in ("scale", "mean_file", "crop_size", "mirror"):
             if settings.HasField(name) and name not in known:
                 glog.warning(
-                    f"Layer '{self.name}' ({self.type}): {name} has no effect outside transform_param; put it there.",
-                    "data_transformer.cpp:22",
+                    f"Layer '{self.name}' ({self.type}): {name} has no effect outside transform_param; put it there."
                 )
         return DataTransformer(self.layer_param.transform_param, self.phase)
 

@@ -12,23 +12,32 @@ from .graph import LearnableParam, Node
 def log_forward(node: Node) -> None:
     """Log a layer's tops and parameters after its forward pass."""
     for name, blob in zip(node.top_names, node.top, strict=True):
-        _log(f"[Forward] Layer {node.name}, top blob {name} data: {_mean_magnitude(blob.data_tensor())}", "net.cpp:575")
+        info_at_root(
+            f"    [Forward] Layer {node.name}, top blob {name} data: {_mean_magnitude(blob.data_tensor())}",
+            "net.cpp:593",
+        )
     for name, blob in _params(node):
-        text = f"[Forward] Layer {node.name}, param blob {name} data: {_mean_magnitude(blob.data_tensor())}"
-        _log(text, "net.cpp:587")
+        info_at_root(
+            f"    [Forward] Layer {node.name}, param blob {name} data: {_mean_magnitude(blob.data_tensor())}",
+            "net.cpp:605",
+        )
 
 
 def log_backward(node: Node) -> None:
     """Log the gradients of a layer's bottoms, where they were asked for, and parameters."""
     for name, blob, wanted in zip(node.bottom_names, node.bottom, node.bottom_need_backward, strict=True):
         if wanted:
-            text = f"[Backward] Layer {node.name}, bottom blob {name} diff: {_mean_magnitude(blob.diff_tensor())}"
-            _log(text, "net.cpp:603")
+            info_at_root(
+                f"    [Backward] Layer {node.name}, bottom blob {name} diff: {_mean_magnitude(blob.diff_tensor())}",
+                "net.cpp:621",
+            )
     wants = getattr(node.layer, "param_propagate_down", [True] * len(node.layer.blobs))
     for index, (blob, wanted) in enumerate(zip(node.layer.blobs, wants, strict=True)):
         if wanted:
-            text = f"[Backward] Layer {node.name}, param blob {index} diff: {_mean_magnitude(blob.diff_tensor())}"
-            _log(text, "net.cpp:613")
+            info_at_root(
+                f"    [Backward] Layer {node.name}, param blob {index} diff: {_mean_magnitude(blob.diff_tensor())}",
+                "net.cpp:632",
+            )
 
 
 def log_backward_total(learnable: list[LearnableParam]) -> None:
@@ -38,10 +47,10 @@ def log_backward_total(learnable: list[LearnableParam]) -> None:
         for part in ("data_tensor", "diff_tensor"):
             total = sum(_sum_of_powers(getattr(param.blob, part)(), power) for param in learnable)
             norms.append(number(total if power == 1 else total**0.5))
-    _log(
-        "[Backward] All net params (data, diff): "
+    info_at_root(
+        "    [Backward] All net params (data, diff): "
         f"L1 norm = ({norms[0]}, {norms[1]}); L2 norm = ({norms[2]}, {norms[3]})",
-        "net.cpp:680",
+        "net.cpp:721",
     )
 
 
@@ -58,7 +67,3 @@ def _mean_magnitude(values: torch.Tensor) -> str:
 
 def _sum_of_powers(values: torch.Tensor, power: int) -> float:
     return float(values.double().abs().pow(power).sum())
-
-
-def _log(text: str, source: str) -> None:
-    info_at_root(f"    {text}", source)

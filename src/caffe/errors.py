@@ -11,11 +11,17 @@ class CaffeError(RuntimeError):
 
 
 class PrototxtError(CaffeError):
-    """A prototxt that does not parse; the text names file, line, column and field."""
+    """A prototxt or message definitions that do not parse; the text names file, line, column and field.
 
-    path: str
-    line: int | None
-    column: int | None
+    `path` is the file, or what stood for it; `line` and `column`, from 1, are where the fault is, and both None where
+    it has no place: a file that is missing, empty or of another kind, an old net that cannot be upgraded.
+    """
+
+    def __init__(self, text: str, path: str = "<text>", line: int | None = None, column: int | None = None) -> None:
+        super().__init__(text)
+        self.path = path
+        self.line = line
+        self.column = column
 
 
 class NetError(CaffeError):

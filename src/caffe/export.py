@@ -6,10 +6,9 @@ import importlib
 import os
 from collections.abc import Iterable
 
-import h5py
 import numpy as np
 
-from . import glog
+from . import file_kind, glog
 from .errors import CaffeError, NetError
 from .layer import layer_class
 from .net import Net
@@ -21,7 +20,7 @@ from .prototxt import PathLike, read_net
 from .snapshot import atomic_path, read_weights
 from .splits import filter_layers
 from .tensor_layer import LossLayer
-from .wire import WireFile
+from .wire_file import WireFile
 
 MAX_MODEL = 2**31 - 2**20  # bytes of constants; a protobuf message ends at 2^31 - 1
 MAX_CHECKED = 2**31  # bytes of blobs with which a net is still run to check what was written
@@ -147,14 +146,13 @@ def _warn_of_missing_weights(net: Net, weights_file: str) -> None:
     if missing:
         glog.warning(
             f"{weights_file} has no weights for {_listed(missing)}: they are exported as the prototxt fills them. "
-            "Weights are found by layer name.",
-            "net.cpp:747",
+            "Weights are found by layer name."
         )
 
 
 def _net_name(weights_file: str) -> str:
     """Return the net's name in a weights file that can be read; HDF5 has none."""
-    if h5py.is_hdf5(weights_file):
+    if file_kind.is_hdf5(weights_file):
         return ""
     return WireFile.open(weights_file).parse(caffe_pb2.NetParameter(), "weights").name
 

@@ -2,8 +2,9 @@
 
     I1121 02:03:04.567890 12345 solver.cpp:239] Iteration 100, loss = 0.5
 
-That is: the severity's letter, month and day, local time, thread id, the Caffe source the line is known from, and
-the text. Log parsers (Caffe's own parse_log.py, DIGITS) grep these lines, so their texts are kept.
+That is: the severity's letter, month and day, local time, thread id, a place, and the text. The place is the line of
+Caffe's source that logs this text, where one does (tests hold it to the facts), and else the line here. Log parsers
+(Caffe's own parse_log.py, DIGITS) grep these lines, so their texts are kept.
 
 The environment variable GLOG_minloglevel (0 INFO, 1 WARNING, 2 ERROR, 3 FATAL) hides what is below it. The lines go
 through Python's logger "caffe", to which a program may add handlers of its own; it does not pass them on to the
@@ -72,7 +73,7 @@ class _GlogFormatter(logging.Formatter):
         when = time.strftime("%m%d %H:%M:%S", time.localtime(record.created))
         micros = int(record.created % 1 * 1e6)
         thread = threading.get_native_id()
-        source = getattr(record, "source", "_caffe.cpp:68")
+        source = getattr(record, "source", None) or f"{record.filename}:{record.lineno}"
         return f"{record.levelname[0]}{when}.{micros:06d} {thread:5d} {source}] {record.getMessage()}"
 
 
@@ -84,30 +85,30 @@ logger.setLevel(logging.INFO)
 logger.propagate = False
 
 
-def info(text: str, source: str = "_caffe.cpp:68") -> None:
-    """Log progress. `source` is the Caffe file and line that the message is known from."""
+def info(text: str, source: str | None = None) -> None:
+    """Log progress. `source` is the file and line where Caffe logs this text, None for a text of our own."""
     _write(logging.INFO, text, source)
 
 
-def info_at_root(text: str, source: str) -> None:
+def info_at_root(text: str, source: str | None = None) -> None:
     """Log progress once where several solvers train together: if this process is their root."""
     if root_solver():
-        info(text, source)
+        _write(logging.INFO, text, source)
 
 
-def warning(text: str, source: str = "_caffe.cpp:68") -> None:
+def warning(text: str, source: str | None = None) -> None:
     """Log something that a user should look at, while the program goes on."""
     _write(logging.WARNING, text, source)
 
 
-def error(text: str, source: str = "_caffe.cpp:68") -> None:
+def error(text: str, source: str | None = None) -> None:
     """Log a failure that the program survives; what ends it is an exception instead."""
     _write(logging.ERROR, text, source)
 
 
 def log(s: str) -> None:
     """Write one INFO line of the program's own: pycaffe's `caffe.log`."""
-    info(s)
+    _write(logging.INFO, s, "_caffe.cpp:68")
 
 
 def init_log(level: int | None = None, stderr: bool = True) -> None:
@@ -127,6 +128,7 @@ def number(value: float) -> str:
     return f"{value:g}"
 
 
-def _write(level: int, text: str, source: str) -> None:
+def _write(level: int, text: str, source: str | None) -> None:
+    """Log a text unless it is hidden; without a source its place is that of the caller's caller."""
     if _SEVERITY[level] >= _level.current():
-        logger.log(level, "%s", text, extra={"source": source})
+        logger.log(level, "%s", text, extra={"source": source}, stacklevel=3)

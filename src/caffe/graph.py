@@ -17,8 +17,8 @@ from .errors import CaffeError, NetError
 from .layer import Layer, layer_class, layer_types
 from .proto import caffe_pb2
 from .prototxt import nearest
-from .snapshot import blob_from_proto
 from .splits import filter_layers, insert_splits
+from .stored_blob import blob_from_proto
 from .world import multiprocess, solver_count
 
 AUTOMATIC = "(automatic)"  # the name of a top that a loss layer was not given
@@ -92,8 +92,7 @@ class Graph:
             if count > 1:
                 glog.warning(
                     f"{count} layers are named '{name}'. Weights are found by layer name, and only the first of them "
-                    "will be found.",
-                    "net.cpp:78",
+                    "will be found."
                 )
 
     def owns(self, blob: Blob) -> bool:

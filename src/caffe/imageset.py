@@ -46,14 +46,14 @@ def convert_imageset(
         )
     lines = read_list(list_file)
     if shuffle:
-        glog.info("Shuffling data", "convert_imageset.cpp:81")
+        glog.info("Shuffling data", "convert_imageset.cpp:86")
         order = np.random.default_rng((rng.shared_seed() if seed is None else seed) & (2**64 - 1)).permutation(
             len(lines)
         )
         lines = [lines[place] for place in order]
-    glog.info(f"A total of {len(lines)} images.", "convert_imageset.cpp:84")
+    glog.info(f"A total of {len(lines)} images.", "convert_imageset.cpp:89")
     if encode_type and not encoded:
-        glog.info("encode_type specified, assuming encoded=true.", "convert_imageset.cpp:87")
+        glog.info("encode_type specified, assuming encoded=true.", "convert_imageset.cpp:92")
     encoded = encoded or bool(encode_type)
     first: tuple[int, ...] | None = None
     with DatabaseWriter(db_name, backend) as db:
@@ -101,7 +101,7 @@ def compute_image_mean(db_name: str, mean_file: str | None = None, *, backend: s
     database = open_database(db_name, backend)
     total: np.ndarray | None = None
     number = 0
-    glog.info("Starting iteration", "compute_image_mean.cpp:73")
+    glog.info("Starting iteration", "compute_image_mean.cpp:70")
     while database.count is None or number < database.count:
         key, record = database.record(number)
         if number == database.count:  # a LevelDB tells its length at its end
@@ -126,7 +126,7 @@ def compute_image_mean(db_name: str, mean_file: str | None = None, *, backend: s
     if mean_file is not None:
         glog.info(f"Write to {mean_file}", "compute_image_mean.cpp:108")
         write_mean(mean_file, mean)
-    glog.info(f"Number of channels: {len(mean)}", "compute_image_mean.cpp:113")
+    glog.info(f"Number of channels: {len(mean)}", "compute_image_mean.cpp:114")
     for channel, values in enumerate(mean):
         glog.info(f"mean_value channel [{channel}]: {glog.number(values.mean())}", "compute_image_mean.cpp:119")
     return mean

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -26,6 +26,7 @@ from PIL import Image
 from . import image
 from .errors import FileFormatError
 from .proto import caffe_pb2
+from .stored_blob import encoded
 
 # Red, green and blue in a grey value (Rec. 709, in the digits of scikit-image's rgb2gray, which pycaffe used).
 _GREY = np.array([0.2125, 0.7154, 0.0721])
@@ -39,13 +40,9 @@ def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> 
     The shape is num x channels x height x width if any of these is set, as in old files. Raises ValueError if it does
     not go with the number of values.
     """
-    kind = "diff" if return_diff else "data"
-    values = getattr(blob, kind) or getattr(blob, f"double_{kind}")
-    if any(blob.HasField(name) for name in ("num", "channels", "height", "width")):
-        shape = (blob.num, blob.channels, blob.height, blob.width)
-    else:
-        shape = tuple(blob.shape.dim)
-    return _shaped(np.fromiter(values, np.float64, len(values)), shape, f"The BlobProto's {kind}")
+    kind: Literal["data", "diff"] = "diff" if return_diff else "data"
+    found = encoded(blob, "The BlobProto")
+    return _shaped(found.flat(kind, np.float64), found.shape, f"The BlobProto's {kind}")
 
 
 def array_to_blobproto(arr: np.ndarray, diff: np.ndarray | None = None) -> caffe_pb2.BlobProto:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
 from typing import Any, overload
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 from . import arguments, batches, debug_info, device, glog, schema, snapshot
 from .arguments import FilePath
+from .batches import Arrays
 from .blob import Blob, BlobVec, DtypeVec, IntVec, StringVec, describe
 from .errors import NetError
 from .graph import Graph, LearnableParam, Node
@@ -21,7 +23,6 @@ from .proto import caffe_pb2
 from .prototxt import read_net
 from .upgrade import upgrade_net
 
-Arrays = dict[str, np.ndarray]
 Hook = Callable[[int], None]
 
 
@@ -53,7 +54,7 @@ class Net:
             glog.warning(
                 'DEPRECATION WARNING - deprecated use of Python interface. Use this instead (with the named "weights" '
                 f"parameter): Net('...', {phase}, weights='{weights}')",
-                "_caffe.cpp:143",
+                "_caffe.cpp:139",
             )
         param = read_net(os.fspath(network_file))
         param.state.phase = phase
@@ -329,7 +330,12 @@ class Net:
 
         kwargs are arrays for the net's inputs, all of them, of as many items each.
         """
-        return batches.forward_all(self, blobs, kwargs)
+        if not kwargs or set(kwargs) != set(self.inputs):
+            raise Exception("Input blob arguments do not match net inputs.")
+        outputs = batches.Rows([*self.outputs, *(blobs or [])])
+        for batch in self._batch(kwargs):
+            outputs.add(self.forward(blobs, **batch))  # type: ignore[arg-type]
+        return outputs.first(batches.item_count(kwargs))
 
     def forward_backward_all(
         self, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None, **kwargs: np.ndarray
@@ -338,10 +344,22 @@ class Net:
 
         kwargs are arrays for the net's inputs, and diffs of its outputs: all or none of either.
         """
-        return batches.forward_backward_all(self, blobs, diffs, kwargs)
+        if not kwargs or not set(kwargs) <= {*self.inputs, *self.outputs}:
+            raise Exception("Input blob arguments do not match net inputs.")
+        outputs, gradients = batches.Rows([*self.outputs, *(blobs or [])]), batches.Rows([*self.inputs, *(diffs or [])])
+        inputs = self._batch({name: kwargs[name] for name in self.inputs if name in kwargs})
+        top_diffs = self._batch({name: kwargs[name] for name in self.outputs if name in kwargs})
+        nothing: Arrays = {}
+        for below, above in zip_longest(inputs, top_diffs, fillvalue=nothing):
+            outputs.add(self.forward(blobs, **below))  # type: ignore[arg-type]
+            gradients.add(self.backward(diffs, **above))  # type: ignore[arg-type]
+        count = batches.item_count(kwargs)
+        return outputs.first(count), gradients.first(count)
 
     def _batch(self, blobs: Arrays) -> Iterator[Arrays]:
-        return batches.cut(self, blobs)
+        """Yield arrays, by the name of a blob, in batches of that blob's size."""
+        if blobs:
+            yield from batches.cut(blobs, self.blobs[next(iter(blobs))].dims[0])
 
     # Weights
 

@@ -11,7 +11,7 @@ part; or a program starts them and gives each the same `NCCL.new_uid()`, as Caff
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -24,10 +24,8 @@ from .net import Net
 from .processes import launch
 from .rendezvous import LostRankError, join, leave, meet, new_uid, waiting_for
 from .signals import Action
+from .solver import SGDSolver
 from .world import solver_count, solver_rank
-
-if TYPE_CHECKING:
-    from .solver import SGDSolver
 
 # Gradients are sent in buckets of at least this many values (4 MB): fewer would cost more in round trips than they
 # gain by being on their way during backward.
@@ -57,7 +55,6 @@ class NCCL:
         Raises SolverError where the ranks cannot meet, or their nets differ.
         """
         self._solver = solver
-        self.agreed_action = Action.NONE  # what signals asked of any rank in this iteration
         self._buckets = _buckets(solver.net)
         self._sent: dict[int, tuple[Tensor, dist.Work]] = {}  # by bucket
         self._in_iteration = False
@@ -93,7 +90,6 @@ class NCCL:
     def on_start(self) -> None:
         """Begin an iteration: the solver calls this before its first pass."""
         if solver_count() > 1:
-            self._solver.ranks = self
             self._in_iteration = True
             self._passes = 0
             self._sent.clear()
@@ -116,7 +112,7 @@ class NCCL:
             self._passes += 1
 
     def on_gradients_ready(self) -> None:
-        """Wait until every diff is the mean of the ranks' gradients, and agree on what signals asked for."""
+        """Wait until every diff is the mean of the ranks' gradients."""
         if solver_count() == 1:
             return
         for index in range(len(self._buckets)):
@@ -124,15 +120,22 @@ class NCCL:
                 self._send(index)
         self._receive()
         self._in_iteration = False
+
+    def agree(self, own: Action) -> Action:
+        """Return the greatest of what signals asked of the ranks; all ranks call this after the same iteration."""
+        if solver_count() == 1:
+            return own
         with waiting_for("the gradients"):
             # Sent by the host where it can be, so that no GPU is waited for.
             where = device.CPU if "gloo" in dist.get_backend_config() else device.current()
-            action = torch.tensor([int(self._solver.signals.take())], device=where)
+            action = torch.tensor([int(own)], device=where)
             dist.all_reduce(action, dist.ReduceOp.MAX)
-        self.agreed_action = Action(int(action))
+        return Action(int(action))
 
     def gather(self, own: Any) -> list[Any]:
         """Return what every rank passes, by rank; all ranks call this at once."""
+        if solver_count() == 1:
+            return [own]
         everyone: list[Any] = [None] * solver_count()
         with waiting_for("a snapshot"):
             dist.all_gather_object(everyone, own)

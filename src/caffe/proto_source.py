@@ -234,9 +234,12 @@ class _Reader:
         line = self._text.count("\n", 0, token.offset) + 1
         column = token.offset - self._text.rfind("\n", 0, token.offset)
         found = "the end of the text" if token.kind == "end" else f'"{token.text[:60]}"'
-        error = PrototxtError(f"Message definitions, {line}:{column}: {sentence}; {found} is found.")
-        vars(error).update(path="<message definitions>", line=line, column=column)
-        raise error
+        raise PrototxtError(
+            f"Message definitions, {line}:{column}: {sentence}; {found} is found.",
+            "<message definitions>",
+            line,
+            column,
+        )
 
 
 def _integer(word: str) -> int:

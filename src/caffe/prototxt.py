@@ -16,8 +16,9 @@ from google.protobuf import text_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from . import schema, upgrade
+from . import file_kind, schema, upgrade
 from .errors import NetError, PrototxtError, SolverError, why_not_opened
+from .file_kind import Kind
 from .proto import caffe_pb2
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
@@ -25,6 +26,7 @@ PathLike = str | os.PathLike[str]
 MessageDescriptor = Any  # of another class in each of protobuf's implementations
 
 _FIRST = 1 << 16  # bytes of a file that are looked at before the rest is read
+_NO_TEXTS = {Kind.WEB_PAGE, Kind.LFS_POINTER, Kind.GZIP, Kind.ZIP, Kind.PICKLE, Kind.NUMPY, Kind.HDF5}
 _MAX_SIZE = 1 << 28  # bytes of a prototxt; the largest of published nets has 1 MB
 
 
@@ -105,21 +107,6 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return plain[close[0]] if close else None
 
 
-def describe_content(start: bytes) -> str | None:
-    """Name the kind of file that begins with these bytes, where it is none of Caffe's and a frequent mistake."""
-    kinds = {
-        rb"\s*(<!--.*?-->\s*)*<(!doctype html|html|head|\?xml)": "a web page, perhaps a download's error message",
-        rb"version https://git-lfs": "a git-lfs pointer, not the file that it stands for (`git lfs pull` fetches that)",
-        rb"\x1f\x8b": "a gzip archive: unpack it first",
-        rb"PK\x03\x04": "a zip archive (or a PyTorch file)",
-        rb"\x80[\x02-\x05]": "a Python pickle",
-    }
-    for pattern, kind in kinds.items():
-        if re.match(pattern, start, re.IGNORECASE | re.DOTALL):
-            return kind
-    return None
-
-
 def _read_text(path: PathLike, kind: str) -> str:
     """Read a text file, or say what it is instead of a `kind`'s prototxt."""
     name = os.fspath(path)
@@ -144,14 +131,14 @@ def _read_text(path: PathLike, kind: str) -> str:
 
 def _other_kind(content: bytes) -> str | None:
     """Name the kind of file that has this content, or begins with it, or None if it may be a prototxt."""
-    found = describe_content(content[:4096])
-    if content.startswith(b"\x89HDF"):
-        return "an HDF5 file (weights or a solver's state)"
-    if found is None and b"\0" in content:
+    kind = file_kind.kind_of(content[: file_kind.FIRST])
+    if kind in _NO_TEXTS:
+        return kind.value
+    if b"\0" in content:
         return "a binary file, perhaps weights (.caffemodel) or a solver's state"
     if len(content) > _MAX_SIZE:
         return f"a file of more than {_MAX_SIZE >> 20} MB"
-    return found
+    return None
 
 
 def _decode(content: bytes, source: str) -> str:
@@ -174,9 +161,7 @@ def _error(
     where = source if line is None else f"{source}:{line}:{column}"
     if not bare and sentence[-1] not in ".?":
         sentence += "."
-    error = PrototxtError(sentence if bare else f"{where}: {sentence}")
-    vars(error).update(path=source, line=line, column=column)
-    return error
+    return PrototxtError(sentence if bare else f"{where}: {sentence}", source, line, column)
 
 
 def _located(sentence: str, text: str, offset: int, source: str) -> PrototxtError:
@@ -500,4 +485,4 @@ def _shown(token: _Token) -> str:
     return text if token.kind == "string" else f'"{text}"'
 
 
-__all__ = ["describe_content", "nearest", "parse_text", "read_net", "read_solver", "to_text"]
+__all__ = ["nearest", "parse_text", "read_net", "read_solver", "to_text"]

@@ -72,13 +72,12 @@ def read(state_file: str, iteration: int) -> Position | None:
             "start: remove the file to do that."
         ) from error
     if not same:
-        glog.warning(f"{path} belongs to another snapshot and is not used.", "solver.cpp:476")
+        glog.warning(f"{path} belongs to another snapshot and is not used.")
         return None
     if len(positions) != solver_count():
         glog.warning(
             f"{path} holds the random states and data positions of {len(positions)} solver(s), and {solver_count()} "
-            "train now: it is not used, and random numbers and data start anew.",
-            "solver.cpp:476",
+            "train now: it is not used, and random numbers and data start anew."
         )
         return None
     return positions[solver_rank()]

@@ -8,10 +8,8 @@ solvers/sgd_solver.cpp (SnapshotSolverStateTo...) and util/hdf5.cpp.
 
 from __future__ import annotations
 
-import codecs
 import io
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,11 +18,15 @@ from typing import Any
 import h5py
 import numpy as np
 
+from . import file_kind
 from .errors import CaffeError, FileFormatError, why_not_opened
+from .file_kind import Kind
 from .proto import caffe_pb2
-from .prototxt import PathLike, describe_content
+from .prototxt import PathLike
+from .stored_blob import StoredBlob, message_with_blobs, value_count
 from .upgrade import upgrade_net
-from .wire import Part, StoredBlob, WireFile, byte_count, decode_blob, field_start, message_with_blobs, value_count
+from .wire import Part, byte_count, field_start
+from .wire_file import WireFile
 
 _MAX_BINARY = 2**31 - 1  # bytes that Caffe's own reader accepts (kProtoReadBytesLimit)
 _MAX_INDEX = 10_000  # parameters of one layer in HDF5, whose names are their indices
@@ -61,7 +63,7 @@ def read_weights(path: PathLike) -> list[StoredLayer]:
     another kind.
     """
     name = _checked(path, "weights")
-    if h5py.is_hdf5(name):
+    if file_kind.is_hdf5(name):
         return _read_weights_hdf5(name)
     wire = WireFile.open(name)
     net = wire.parse(caffe_pb2.NetParameter(), "weights")
@@ -108,7 +110,7 @@ def write_weights(path: PathLike, net_name: str, layers: Sequence[StoredLayer], 
 def read_state(path: PathLike) -> SolverStateData:
     """Read a .solverstate, binary or HDF5; the content tells which. Raises as read_weights does."""
     name = _checked(path, "a solver's state")
-    if h5py.is_hdf5(name):
+    if file_kind.is_hdf5(name):
         return _read_state_hdf5(name)
     wire = WireFile.open(name)
     state = wire.parse(caffe_pb2.SolverState(), "a solver's state")
@@ -126,12 +128,6 @@ def write_state(path: PathLike, state: SolverStateData, hdf5: bool = False) -> N
         return
     message = caffe_pb2.SolverState(iter=state.iter, learned_net=state.learned_net, current_step=state.current_step)
     _write_binary(path, message_with_blobs(message, _HISTORY, state.history), "snapshot_format: HDF5")
-
-
-def blob_from_proto(proto: caffe_pb2.BlobProto, where: str = "the blob") -> StoredBlob:
-    """Return what a BlobProto holds. Raises FileFormatError if its shape and its number of values disagree."""
-    content = proto.SerializeToString()
-    return decode_blob(content, 0, len(content), where)
 
 
 @contextmanager
@@ -174,30 +170,17 @@ def _checked(path: PathLike, wanted: str) -> str:
     name = os.fspath(path)
     try:
         with open(name, "rb") as file:
-            start = file.read(4096)
+            start = file.read(file_kind.FIRST)
     except FileNotFoundError:
         raise CaffeError(f"Could not open file {name}") from None
     except (OSError, ValueError) as error:
         raise CaffeError(f"Could not open file {name}: {why_not_opened(error)}.") from None
     if not start:
         raise FileFormatError(f"{name} is empty (0 bytes), so it is not {wanted}. Download or copy it again.")
-    found = describe_content(start) or _text_kind(start)
-    if found:
-        raise FileFormatError(f"{name} is not {wanted} but {found}.")
+    found = file_kind.kind_of(start)
+    if found not in (Kind.HDF5, Kind.MEAN, Kind.STATE, Kind.WEIGHTS, Kind.BINARY):
+        raise FileFormatError(f"{name} is not {wanted} but {found.value}.")
     return name
-
-
-def _text_kind(start: bytes) -> str | None:
-    """Name the kind of text that begins with these bytes, or None if it is none: protobuf's tags soon show in it."""
-    if re.search(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]", start):
-        return None
-    if re.search(rb"^\s*(layers?\s*\{|(name|input|net|train_net|base_lr)\s*:)", start, re.MULTILINE):
-        return "a prototxt: the description of a net or solver"
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(start)  # which a character that is cut off at the end passes
-    except UnicodeDecodeError:
-        return None
-    return "a text file"
 
 
 def _write_binary(path: PathLike, parts: Sequence[Part], instead: str) -> None:
@@ -356,7 +339,6 @@ __all__ = [
     "StoredBlob",
     "StoredLayer",
     "atomic_path",
-    "blob_from_proto",
     "read_state",
     "read_weights",
     "write_state",

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -33,9 +33,6 @@ from .solver_settings import SolverParameter, check_settings
 from .unfilled import warn_of_unfilled_layers
 from .world import root_solver, solver_rank
 
-if TYPE_CHECKING:
-    from .parallel import NCCL
-
 
 class NetVec(list[Net]):
     """A list of nets, as pycaffe returns a solver's test nets."""
@@ -45,6 +42,17 @@ class NetVec(list[Net]):
 class _Callback:
     on_start: Callable[[], object]
     on_gradients_ready: Callable[[], object]
+
+
+@runtime_checkable
+class Ranks(Protocol):
+    """The solvers that train together with one, as it knows them; `add_callback` takes what also is this."""
+
+    def agree(self, own: Action) -> Action:
+        """Return the greatest of the actions that the ranks pass; all ranks call this after the same iteration."""
+
+    def gather(self, own: Any) -> list[Any]:
+        """Return what every rank passes, by rank; all ranks call this at once."""
 
 
 class Solver:
@@ -85,7 +93,7 @@ class Solver:
         self._callbacks: list[_Callback] = []
         self._checked_filling = False
         self.signals = Signals()
-        self.ranks: NCCL | None = None  # the solvers that train together with this one, once it does
+        self._ranks: Ranks | None = None  # the solvers that train together with this one, once they were added
         glog.info_at_root("Solver scaffolding done.", "solver.cpp:57")
 
     @property
@@ -110,15 +118,15 @@ class Solver:
 
     @property
     def lr(self) -> float:
-        """The learning rate for the current iteration. With the multistep policy, asking may move on a step."""
-        rate, self._current_step = update_rules.learning_rate(self._param, self._iter, self._current_step)
-        return rate
+        """The learning rate that the next update takes."""
+        return update_rules.learning_rate(self._param, self._iter, self._current_step)[0]
 
     def add_callback(self, *callback: Any) -> None:
         """Have two functions called in every iteration: on_start() and on_gradients_ready().
 
         They are called before the forward pass, and between the backward pass and the update. Given as two
         functions, or as one object with methods of those names. Raises TypeError for anything else.
+        An object that also is a Ranks, as NCCL, is from now on asked what the ranks do together.
         """
         given = callback
         if len(given) == 1:
@@ -129,6 +137,9 @@ class Solver:
                 f"those names, not {given!r}."
             )
         self._callbacks.append(_Callback(*callback))
+        owner = getattr(callback[0], "__self__", None)
+        if isinstance(owner, Ranks):
+            self._ranks = owner
 
     def handle_signals(self, sigint_effect: str = "stop", sighup_effect: str = "snapshot") -> Signals:
         """Let Ctrl-C and SIGHUP act on the training: each effect is "stop", "snapshot" or "none".
@@ -200,7 +211,9 @@ class Solver:
             for callback in self._callbacks:
                 callback.on_gradients_ready()
             self.apply_update()
-            action = self.signals.take() if self.ranks is None else self.ranks.agreed_action
+            action = self.signals.take()
+            if self._ranks is not None:
+                action = self._ranks.agree(action)
             if (
                 self._snapshot_is_due()
                 or action is Action.SNAPSHOT
@@ -209,7 +222,7 @@ class Solver:
                 self._snapshot_together()
             if action is Action.STOP:
                 self.signals.restore()
-                glog.info_at_root("Optimization stopped early.", "solver.cpp:308")
+                glog.info_at_root("Optimization stopped early.", "solver.cpp:311")
                 raise StopRequested(f"A signal asked to stop after iteration {self._iter}.")
 
     def apply_update(self) -> None:
@@ -286,8 +299,8 @@ class Solver:
 
     def _snapshot_together(self) -> None:
         """Write a snapshot at the root, with every rank's position; all ranks call this after the same iteration."""
-        if self.ranks is not None:
-            positions = self.ranks.gather(resume.position(self._nets()))
+        if self._ranks is not None:
+            positions = self._ranks.gather(resume.position(self._nets()))
         elif root_solver():
             positions = [resume.position(self._nets())]
         if root_solver():
@@ -307,11 +320,12 @@ class Solver:
         hdf5 = p.snapshot_format == caffe_pb2.SolverParameter.HDF5
         kind, ending = ("HDF5", ".h5") if hdf5 else ("binary proto", "")
         weights = self._snapshot_name(f".caffemodel{ending}")
-        glog.info_at_root(f"Snapshotting to {kind} file {weights}", "solver.cpp:464")
+        glog.info_at_root(f"Snapshotting to {kind} file {weights}", "solver.cpp:474" if hdf5 else "solver.cpp:464")
         layers = self._net.stored_layers(with_diff=p.snapshot_diff, hdf5=hdf5)
         write_weights(weights, self._net.name, layers, hdf5=hdf5)
         state = self._snapshot_name(f".solverstate{ending}")
-        glog.info_at_root(f"Snapshotting solver state to {kind} file {state}", "sgd_solver.cpp:284")
+        line = "sgd_solver.cpp:296" if hdf5 else "sgd_solver.cpp:284"
+        glog.info_at_root(f"Snapshotting solver state to {kind} file {state}", line)
         resume.write(state, self._iter, positions)
         self._write_state(state, weights, hdf5)
 
@@ -347,7 +361,7 @@ class Solver:
 
     @property
     def current_step(self) -> int:
-        """The step that the step and multistep policies are in."""
+        """The step that the step and multistep policies were in at the last update."""
         return self._current_step
 
     def _nets(self) -> list[Net]:
@@ -380,7 +394,10 @@ class SGDSolver(Solver):
     def apply_update(self) -> None:
         """Update the parameters once from the gradients that are in their diffs, and count the iteration."""
         p, params = self._param, self._net.learnable
-        rate = self.lr
+        rate, step = update_rules.learning_rate(p, self._iter, self._current_step)
+        if step != self._current_step and p.lr_policy == "multistep":
+            glog.info_at_root(f"MultiStep Status: Iteration {self._iter}, step = {step}", "sgd_solver.cpp:50")
+        self._current_step = step
         if self._displays():
             glog.info_at_root(f"Iteration {self._iter}, lr = {number(rate)}", "sgd_solver.cpp:112")
         with torch.no_grad():
@@ -425,7 +442,7 @@ class SGDSolver(Solver):
                 )
 
     def _take_state(self, state: SolverStateData) -> None:
-        glog.info_at_root("SGDSolver: restoring history", "sgd_solver.cpp:319")
+        glog.info_at_root("SGDSolver: restoring history", "sgd_solver.cpp:336")
         params = self._net.learnable
         self.history = [
             torch.from_numpy(stored.data).view(params[index % len(params)].blob.dims) if stored.data.any() else None

@@ -14,7 +14,7 @@ from .net import Net
 
 def log_train_outputs(net: Net) -> None:
     """Log the outputs of a train net as its last pass left them."""
-    _log_outputs("Train", net, {name: _values(net, name) for name in net.outputs}, "solver.cpp:258")
+    _log_outputs("Train", net, {name: _values(net, name) for name in net.outputs})
 
 
 def log_test(net: Net, index: int, passes: int, with_loss: bool, interrupted: Callable[[], bool]) -> None:
@@ -26,7 +26,7 @@ def log_test(net: Net, index: int, passes: int, with_loss: bool, interrupted: Ca
     sums: dict[str, torch.Tensor] = {}
     for _ in range(passes):
         if interrupted():
-            glog.info_at_root("Test interrupted.", "solver.cpp:390")
+            glog.info_at_root("Test interrupted.", "solver.cpp:396")
             return
         loss += net.forward_pass()
         for name in net.outputs:
@@ -41,8 +41,8 @@ def log_test(net: Net, index: int, passes: int, with_loss: bool, interrupted: Ca
                     f"{sums[name].numel()} in another, so that it has no mean. Give it to a Silence layer."
                 )
     if with_loss and passes:
-        glog.info_at_root(f"Test loss: {number(loss / passes)}", "solver.cpp:398")
-    _log_outputs("Test", net, {name: values / passes for name, values in sums.items()}, "solver.cpp:414")
+        glog.info_at_root(f"Test loss: {number(loss / passes)}", "solver.cpp:401")
+    _log_outputs("Test", net, {name: values / passes for name, values in sums.items()})
 
 
 def _values(net: Net, name: str) -> torch.Tensor:
@@ -50,8 +50,9 @@ def _values(net: Net, name: str) -> torch.Tensor:
     return net.blobs[name].data_tensor().to("cpu", torch.float64).reshape(-1)
 
 
-def _log_outputs(phase: str, net: Net, outputs: dict[str, torch.Tensor], source: str) -> None:
+def _log_outputs(phase: str, net: Net, outputs: dict[str, torch.Tensor]) -> None:
     """Log every value of every output, numbered on, and what it adds to the loss where it has a weight."""
+    source = {"Train": "solver.cpp:258", "Test": "solver.cpp:414"}[phase]
     index, weights = 0, net.blob_loss_weights
     for name, values in outputs.items():
         weight = weights[name]

@@ -12,7 +12,13 @@ from .net import Net
 from .proto import caffe_pb2
 from .prototxt import read_net
 
-_TRAIN_FIELDS = ("net", "net_param", "train_net", "train_net_param")
+# The fields that a train net can stand in, and where Caffe logs that it does.
+_TRAIN_FIELDS = {
+    "net": "solver.cpp:102",
+    "net_param": "solver.cpp:97",
+    "train_net": "solver.cpp:92",
+    "train_net_param": "solver.cpp:88",
+}
 
 
 def make_train_net(solver: caffe_pb2.SolverParameter) -> Net:
@@ -31,11 +37,11 @@ def make_train_net(solver: caffe_pb2.SolverParameter) -> Net:
         )
     source = fields[0]
     if source.endswith("_param"):
-        glog.info_at_root(f"Creating training net specified in {source}.", "solver.cpp:82")
+        glog.info_at_root(f"Creating training net specified in {source}.", _TRAIN_FIELDS[source])
         param = getattr(solver, source)
     else:
         path = getattr(solver, source)
-        glog.info_at_root(f"Creating training net from {source} file: {path}", "solver.cpp:91")
+        glog.info_at_root(f"Creating training net from {source} file: {path}", _TRAIN_FIELDS[source])
         param = read_net(path)
     return _make(solver, param, caffe_pb2.TRAIN, solver.train_state)
 
@@ -73,7 +79,7 @@ def make_test_nets(solver: caffe_pb2.SolverParameter) -> list[Net]:
         sources += [generic] * (iterations - own)
     nets = []
     for index, (source, param) in enumerate(sources):
-        glog.info_at_root(f"Creating test net (#{index}) specified by {source}", "solver.cpp:179")
+        glog.info_at_root(f"Creating test net (#{index}) specified by {source}", "solver.cpp:190")
         state = solver.test_state[index] if solver.test_state else caffe_pb2.NetState()
         net = _make(solver, param, caffe_pb2.TEST, state)
         net.debug_info = solver.debug_info

@@ -51,7 +51,7 @@ class Timer:
     def ms(self) -> float:
         """The milliseconds from start to stop; a timer that runs is stopped, one that never ran warns and is 0."""
         if not self._has_run:
-            glog.warning("Timer has never been run before reading time.", "benchmark.cpp:57")
+            glog.warning("Timer has never been run before reading time.", "benchmark.cpp:60")
             return 0.0
         self.stop()
         if self._events is None:
@@ -79,9 +79,9 @@ def time_net(net: Net, iterations: int) -> Times:
     """
     if iterations < 1:
         raise CaffeError(f"{iterations} iterations were asked for; to time a net takes 1 or more.")
-    glog.info("Performing Forward", "caffe.cpp:353")
-    glog.info(f"Initial loss: {number(net.forward_pass())}", "caffe.cpp:358")
-    glog.info("Performing Backward", "caffe.cpp:359")
+    glog.info("Performing Forward", "caffe.cpp:351")
+    glog.info(f"Initial loss: {number(net.forward_pass())}", "caffe.cpp:356")
+    glog.info("Performing Backward", "caffe.cpp:357")
     net.backward_pass()
     names = net._layer_names
     forwards, backwards = [Timer() for _ in net.layers], [Timer() for _ in net.layers]
@@ -89,8 +89,8 @@ def time_net(net: Net, iterations: int) -> Times:
     net.after_forward(lambda i: forwards[i].stop())
     net.before_backward(lambda i: backwards[i].start())
     net.after_backward(lambda i: backwards[i].stop())
-    glog.info("*** Benchmark begins ***", "caffe.cpp:366")
-    glog.info(f"Testing for {iterations} iterations.", "caffe.cpp:367")
+    glog.info("*** Benchmark begins ***", "caffe.cpp:365")
+    glog.info(f"Testing for {iterations} iterations.", "caffe.cpp:366")
     sums = [[0.0, 0.0] for _ in net.layers]
     forward_sum = backward_sum = 0.0
     total, forward, backward, both = Timer(), Timer(), Timer(), Timer()
@@ -109,7 +109,7 @@ def time_net(net: Net, iterations: int) -> Times:
         for pair, down, up in zip(sums, forwards, backwards, strict=True):
             pair[0] += down.ms
             pair[1] += up.ms
-        glog.info(f"Iteration: {iteration} forward-backward time: {number(both.ms)} ms.", "caffe.cpp:395")
+        glog.info(f"Iteration: {iteration} forward-backward time: {number(both.ms)} ms.", "caffe.cpp:394")
     total.stop()
     layers = [(name, f / iterations, b / iterations) for name, (f, b) in zip(names, sums, strict=True)]
     times = Times(layers, forward_sum / iterations, backward_sum / iterations, total.ms / iterations)
@@ -118,12 +118,12 @@ def time_net(net: Net, iterations: int) -> Times:
 
 
 def _log(times: Times, total: float) -> None:
-    glog.info("Average time per layer: ", "caffe.cpp:398")
+    glog.info("Average time per layer: ", "caffe.cpp:397")
     for name, forward, backward in times.layers:
-        glog.info(f"{name:>10}\tforward: {number(forward)} ms.", "caffe.cpp:401")
-        glog.info(f"{name:>10}\tbackward: {number(backward)} ms.", "caffe.cpp:404")
-    glog.info(f"Average Forward pass: {number(times.forward)} ms.", "caffe.cpp:409")
-    glog.info(f"Average Backward pass: {number(times.backward)} ms.", "caffe.cpp:411")
-    glog.info(f"Average Forward-Backward: {number(times.both)} ms.", "caffe.cpp:413")
-    glog.info(f"Total Time: {number(total)} ms.", "caffe.cpp:415")
-    glog.info("*** Benchmark ends ***", "caffe.cpp:416")
+        glog.info(f"{name:>10}\tforward: {number(forward)} ms.", "caffe.cpp:400")
+        glog.info(f"{name:>10}\tbackward: {number(backward)} ms.", "caffe.cpp:403")
+    glog.info(f"Average Forward pass: {number(times.forward)} ms.", "caffe.cpp:408")
+    glog.info(f"Average Backward pass: {number(times.backward)} ms.", "caffe.cpp:410")
+    glog.info(f"Average Forward-Backward: {number(times.both)} ms.", "caffe.cpp:412")
+    glog.info(f"Total Time: {number(total)} ms.", "caffe.cpp:414")
+    glog.info("*** Benchmark ends ***", "caffe.cpp:415")

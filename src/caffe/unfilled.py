@@ -36,8 +36,7 @@ def warn_of_unfilled_layers(net: Net) -> list[str]:
         glog.warning(
             f"The weights of {len(names)} layer(s) are all zero and get no gradient: {shown}{more}. They will not "
             "learn, and the loss will stay where it is. Load trained weights (net.copy_from, or `weights:` in the "
-            f"solver), or give the layers a weight_filler.{advice}",
-            "solver.cpp:231",
+            f"solver), or give the layers a weight_filler.{advice}"
         )
     return names
 

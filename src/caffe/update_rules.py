@@ -27,9 +27,10 @@ Settings: TypeAlias = caffe_pb2.SolverParameter
 
 
 def learning_rate(param: Settings, iteration: int, current_step: int) -> tuple[float, int]:
-    """Return the rate for an iteration, and the step that the step and multistep policies are in.
+    """Return the rate for an iteration, and the step that the step and multistep policies are then in.
 
-    multistep moves on by one step at most in a call (sgd_solver.cpp GetLearningRate).
+    `current_step` is the step of the update before. multistep moves on by one step at most in an update, whatever its
+    stepvalues (sgd_solver.cpp GetLearningRate).
     Raises SolverError for an unknown policy, or where the policy has no value: poly beyond max_iter, say.
     """
     policy = param.lr_policy
@@ -41,7 +42,6 @@ def learning_rate(param: Settings, iteration: int, current_step: int) -> tuple[f
         steps = param.stepvalue
         if current_step < len(steps) and iteration >= steps[current_step]:
             current_step += 1
-            glog.info_at_root(f"MultiStep Status: Iteration {iteration}, step = {current_step}", "sgd_solver.cpp:52")
     elif policy not in _FACTORS:
         raise SolverError(f"Unknown learning rate policy: {policy} (known: {', '.join(_FACTORS)}).")
     try:
@@ -227,7 +227,7 @@ def clip_gradients(params: Sequence[LearnableParam], limit: float, iteration: in
         scale = limit / norm
         glog.info_at_root(
             f"Gradient clipping: scaling down gradients (L2 norm {norm:g} > {limit:g}) by scale factor {scale:g}",
-            "sgd_solver.cpp:94",
+            "sgd_solver.cpp:99",
         )
         with ExitStack() as writing:
             torch._foreach_mul_([writing.enter_context(param.blob.writing_diff()) for param in written], scale)

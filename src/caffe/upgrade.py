@@ -7,16 +7,14 @@ is Caffe's src/caffe/util/upgrade_proto.cpp.
 
 from __future__ import annotations
 
-import logging
 import os
 from typing import Any
 
 from google.protobuf.message import Message
 
+from . import glog
 from .errors import NetError, SolverError
 from .proto import caffe_pb2
-
-_logger = logging.getLogger(__name__)
 
 _V1 = caffe_pb2.V1LayerParameter
 
@@ -257,7 +255,7 @@ def _upgrade_v0_layer(layer: caffe_pb2.V1LayerParameter) -> None:
         places = _V0_FIELDS.get(field.name, {})
         place = places.get(old.type) or places.get("*")
         if place is None:
-            _logger.warning('Layer "%s": a %s layer has no %s; it is left out.', old.name, old.type, field.name)
+            glog.warning(f'Layer "{old.name}": a {old.type} layer has no {field.name}; it is left out.')
         else:
             _put(layer, place, value)
 

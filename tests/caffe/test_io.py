@@ -36,6 +36,11 @@ def test_blobproto_of_today_has_any_axes_and_a_diff():
     assert caffe.io.blobproto_to_array(blob) == 1 / 3 and caffe.io.blobproto_to_array(blob, True) == 2 / 3
 
 
+def test_a_blobproto_of_doubles_alone_keeps_their_precision_and_its_diff_needs_no_data():
+    blob = caffe_pb2.BlobProto(double_diff=[1 / 3, 1e300], num=1, channels=1, height=1, width=2)
+    assert caffe.io.blobproto_to_array(blob, return_diff=True).tolist() == [[[[1 / 3, 1e300]]]]
+
+
 def test_blobproto_without_a_shape_is_a_single_value_or_an_error():
     found = caffe.io.blobproto_to_array(caffe_pb2.BlobProto(data=[123]))
     assert found.shape == () and found == 123

@@ -42,13 +42,13 @@ def use_one(text: str) -> None:
     """Compute on the first GPU that a -gpu flag names, or on the CPU if it names none."""
     numbers = chosen(text)
     for number in reversed(numbers[1:]):
-        glog.info(f"Not using GPU #{number} for single-GPU function", "caffe.cpp:264")
+        glog.info(f"Not using GPU #{number} for single-GPU function")
     if not numbers:
-        glog.info("Use CPU.", "caffe.cpp:281")
+        glog.info("Use CPU.", "caffe.cpp:275")
         device.set_mode_cpu()
         return
-    glog.info(f"Use GPU with device ID {numbers[0]}", "caffe.cpp:273")
-    glog.info(f"GPU device name: {torch.cuda.get_device_name(numbers[0])}", "caffe.cpp:277")
+    glog.info(f"Use GPU with device ID {numbers[0]}", "caffe.cpp:266")
+    glog.info(f"GPU device name: {torch.cuda.get_device_name(numbers[0])}", "caffe.cpp:270")
     device.set_device(numbers[0])
     device.set_mode_gpu()
 
@@ -61,17 +61,13 @@ def query(flags: Flags) -> None:
         raise CaffeError(_none_found())
     for number in chosen(text):
         found = torch.cuda.get_device_properties(number)
-        rows = {
-            "Device id": number,
-            "Major revision number": found.major,
-            "Minor revision number": found.minor,
-            "Name": found.name,
-            "Total global memory": found.total_memory,
-            "Warp size": found.warp_size,
-            "Number of multiprocessors": found.multi_processor_count,
-        }
-        for name, value in rows.items():
-            glog.info(f"{name + ':':<31}{value}", "common.cpp:252")
+        glog.info(f"Device id:                     {number}", "common.cpp:178")
+        glog.info(f"Major revision number:         {found.major}", "common.cpp:179")
+        glog.info(f"Minor revision number:         {found.minor}", "common.cpp:180")
+        glog.info(f"Name:                          {found.name}", "common.cpp:181")
+        glog.info(f"Total global memory:           {found.total_memory}", "common.cpp:182")
+        glog.info(f"Warp size:                     {found.warp_size}", "common.cpp:185")
+        glog.info(f"Number of multiprocessors:     {found.multi_processor_count}", "common.cpp:199")
 
 
 def _none_found() -> str:

@@ -30,7 +30,7 @@ def test(flags: Flags) -> None:
     net = _net(flags, caffe_pb2.TEST)
     for path in listed(flags.weights):
         net.copy_from(path)
-    glog.info(f"Running for {flags.iterations} iterations.", "caffe.cpp:287")
+    glog.info(f"Running for {flags.iterations} iterations.", "caffe.cpp:281")
     loss = 0.0
     sums: dict[str, np.ndarray] = {}
     for batch in range(flags.iterations):
@@ -38,19 +38,19 @@ def test(flags: Flags) -> None:
         for name in net.outputs:
             values = net.blobs[name].data.astype(np.float64).ravel()
             for value in values:
-                glog.info(f"Batch {batch}, {name} = {number(value)}", "caffe.cpp:310")
+                glog.info(f"Batch {batch}, {name} = {number(value)}", "caffe.cpp:304")
             if sums.setdefault(name, np.zeros_like(values)).shape != values.shape:
                 raise CaffeError(
                     f"Output '{name}' has {values.size} values in batch {batch} and {sums[name].size} before, so that "
                     "it has no mean. Give it to a Silence layer."
                 )
             sums[name] += values
-    glog.info(f"Loss: {number(loss / flags.iterations)}", "caffe.cpp:315")
+    glog.info(f"Loss: {number(loss / flags.iterations)}", "caffe.cpp:309")
     weights = net.blob_loss_weights
     for name, total in sums.items():
         for mean in total / flags.iterations:
             part = f" (* {number(weights[name])} = {number(weights[name] * mean)} loss)" if weights[name] else ""
-            glog.info(f"{name} = {number(mean)}{part}", "caffe.cpp:327")
+            glog.info(f"{name} = {number(mean)}{part}", "caffe.cpp:321")
 
 
 def time(flags: Flags) -> None:
@@ -84,7 +84,7 @@ def draw(flags: Flags, net_file: str, picture: str) -> None:
         raise CaffeError(f"-rankdir is {flags.rankdir!r}; it is LR, TB or BT.")
     phase = _phase(flags, "TEST") if flags.phase not in ("", "ALL") else None
     draw_net_to_file(read_net(net_file), picture, flags.rankdir, phase, flags.display_lrm)
-    glog.info(f"Drew {net_file} to {picture}", "draw_net.py:45")
+    glog.info(f"Drew {net_file} to {picture}")
 
 
 def export(flags: Flags, *files: str) -> None:

@@ -37,7 +37,7 @@ def train(flags: Flags) -> None:
     on_gpus = _gpus(flags, param)
     with suppress(StopRequested):  # any other KeyboardInterrupt left an iteration unfinished
         _train_on(on_gpus, param, flags)
-    glog.info_at_root("Optimization Done.", "caffe.cpp:252")
+    glog.info_at_root("Optimization Done.", "caffe.cpp:250")
 
 
 def _train_on(on_gpus: list[int], param: caffe_pb2.SolverParameter, flags: Flags) -> None:
@@ -83,8 +83,7 @@ def _gpus(flags: Flags, param: caffe_pb2.SolverParameter) -> list[int]:
     if gpus.count():
         return gpus.chosen(str(param.device_id))
     glog.warning(
-        "The solver asks for a GPU (solver_mode: GPU, which is the default) and there is none; training on the CPU.",
-        "caffe.cpp:183",
+        "The solver asks for a GPU (solver_mode: GPU, which is the default) and there is none; training on the CPU."
     )
     return []
 

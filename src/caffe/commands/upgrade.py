@@ -5,18 +5,21 @@ Caffe has three programs for it: upgrade_net_proto_text, upgrade_net_proto_binar
 
 from __future__ import annotations
 
-import re
-
-import h5py
-
-from .. import glog
+from .. import file_kind, glog
 from ..errors import CaffeError, FileFormatError, PrototxtError, why_not_opened
 from ..flags import Flags
 from ..proto import caffe_pb2
 from ..prototxt import parse_text, read_net, read_solver, to_text
 from ..snapshot import atomic_path, read_weights, write_weights
 from ..upgrade import upgrade_net, upgrade_solver
-from ..wire import WireFile
+from ..wire_file import WireFile
+
+# Where Caffe's program for each kind of file says that there was nothing to do.
+_UPGRADED_ALREADY = {
+    "net": "upgrade_net_proto_text.cpp:43",
+    "solver": "upgrade_solver_proto_text.cpp:43",
+    "weights": "upgrade_net_proto_binary.cpp:43",
+}
 
 
 def upgrade(flags: Flags, old: str, new: str) -> None:
@@ -30,15 +33,15 @@ def upgrade(flags: Flags, old: str, new: str) -> None:
             start = file.read(1 << 16)
     except (OSError, ValueError) as error:
         raise CaffeError(f"Could not open file {old}: {why_not_opened(error)}.") from error
-    if h5py.is_hdf5(old):
+    if file_kind.is_hdf5(old):
         raise FileFormatError(f"{old} is an HDF5 file, which has had one form only: there is nothing to upgrade.")
-    if re.search(rb"[\x00-\x08\x0e-\x1f]", start):
-        kind, changed = "weights", _upgrade_weights(old, new)
-    else:
+    if file_kind.is_text(start):
         kind, changed = _upgrade_text(old, new)
+    else:
+        kind, changed = "weights", _upgrade_weights(old, new)
     if not changed:
-        glog.info(f"File already in latest proto format: {old}", "upgrade_net_proto_text.cpp:39")
-    glog.info(f"Wrote upgraded {kind} to {new}", "upgrade_net_proto_text.cpp:45")
+        glog.info(f"File already in latest proto format: {old}", _UPGRADED_ALREADY[kind])
+    glog.info(f"Wrote upgraded {kind} to {new}")
 
 
 def _upgrade_weights(old: str, new: str) -> bool:

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import torch
 
-from .. import rng, world
+from .. import file_kind, rng, world
 from ..blob import Blob, describe
 from ..errors import NetError
 from ..layer import register
@@ -120,7 +120,7 @@ class HDF5Data(TensorLayer):
         """Return the paths that a list names, separated by white space; a path with spaces has a line of its own."""
         if not os.path.isfile(source):
             raise self.fail(f"Failed to open source file: {source!r}. hdf5_data_param's source lists HDF5 files.")
-        if h5py.is_hdf5(source):
+        if file_kind.is_hdf5(source):
             raise self.fail(
                 f"its source {source} is an HDF5 file. Write the file's path into a text file, and name that."
             )

@@ -65,7 +65,7 @@ class MemoryData(TensorLayer):
                 f"batch size is {self._batch_size}"
             )
         if self.layer_param.HasField("transform_param"):
-            glog.warning("MemoryData does not transform array data on Reset()", "memory_data_layer.cpp:95")
+            glog.warning("MemoryData does not transform array data on Reset()", "memory_data_layer.cpp:90")
         self._arrays = (data, labels)
         self._next = 0
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from google.protobuf.message import DecodeError
 from torch import Tensor
 
 from ..blob import Blob
+from ..errors import FileFormatError
 from ..layer import register
-from ..proto import caffe_pb2
+from ..stored_blob import EncodedBlob
 from ..tensor_layer import LossLayer, Plan, Shape, TensorLayer
 from .labels import LabelRule, Normalization, divisor, normalization
 
@@ -216,12 +216,12 @@ class InfogainLoss(_SoftmaxLoss):
     def _load(self, path: str) -> Tensor:
         if not path:
             raise self.fail("needs H: as a third bottom, or as a file named by infogain_loss_param's source.")
-        blob = caffe_pb2.BlobProto()
         try:
             with open(path, "rb") as file:
-                blob.ParseFromString(file.read())
+                content = file.read()
+            blob = EncodedBlob(content, 0, len(content), "H")
+            return torch.from_numpy(blob.values() if blob.has_shape else blob.flat())
         except OSError as error:
             raise self.fail(f"cannot read H from '{path}': {error.strerror}.") from None
-        except DecodeError:
-            raise self.fail(f"cannot read H from '{path}': it holds no BlobProto.") from None
-        return torch.tensor(list(blob.data) or list(blob.double_data), dtype=torch.float32)
+        except FileFormatError as error:
+            raise self.fail(f"cannot read H from '{path}': it holds no BlobProto. {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from caffe import prototxt
 from caffe.errors import PrototxtError
 from caffe.proto import caffe_pb2
-from caffe.prototxt import _find_fault, describe_content, nearest, parse_text, read_net, read_solver, to_text
+from caffe.prototxt import _find_fault, nearest, parse_text, read_net, read_solver, to_text
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
@@ -242,6 +243,22 @@ def test_other_files_are_named(tmp_path: Path, content: bytes, words: str) -> No
         with pytest.raises(PrototxtError, match=words) as caught:
             read(path)
         assert str(path) in str(caught.value)
+        assert (caught.value.path, caught.value.line, caught.value.column) == (str(path), None, None)
+
+
+def test_a_refusal_says_its_place_or_that_it_has_none_also_after_pickling(tmp_path: Path) -> None:
+    found, missing = refusal('\nlayer { botom: "x" }'), str(tmp_path / "missing.prototxt")
+    with pytest.raises(PrototxtError) as caught:
+        read_net(missing)
+    own = PrototxtError("a program's own")
+    for error, place in (
+        (found, ("net.prototxt", 2, 9)),
+        (caught.value, (missing, None, None)),
+        (own, ("<text>", None, None)),
+    ):
+        for again in (error, pickle.loads(pickle.dumps(error))):
+            assert (again.path, again.line, again.column) == place
+            assert str(again) == str(error)
 
 
 def test_what_is_not_utf8_may_stand_in_comments_only(tmp_path: Path) -> None:
@@ -253,12 +270,6 @@ def test_what_is_not_utf8_may_stand_in_comments_only(tmp_path: Path) -> None:
         read_net(path)
     path.write_bytes(b'\xef\xbb\xbflayer { name: "\xe5\xb1\x82" }')
     assert read_net(path).layer[0].name == "层"
-
-
-def test_describe_content_knows_no_caffe_file() -> None:
-    for path in GOLDEN.rglob("*"):
-        if path.is_file() and path.suffix not in (".npz", ".md", ".py", ".pyc"):
-            assert describe_content(path.read_bytes()[:4096]) is None
 
 
 # Nearest names

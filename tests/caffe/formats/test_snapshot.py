@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from caffe import snapshot
+from caffe import snapshot, stored_blob
 from caffe.errors import CaffeError, FileFormatError
 from caffe.proto import caffe_pb2
 from caffe.prototxt import parse_text
@@ -27,12 +28,12 @@ from caffe.snapshot import (
     StoredBlob,
     StoredLayer,
     atomic_path,
-    blob_from_proto,
     read_state,
     read_weights,
     write_state,
     write_weights,
 )
+from caffe.stored_blob import blob_from_proto
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "solvers"
 WEIGHTS = GOLDEN / "fcn_skip_heavy_iter_4.caffemodel"
@@ -214,6 +215,12 @@ def test_old_nets_are_upgraded_with_their_weights(text: str, names: list[str], t
     assert [b.data.ravel().tolist() for b in layers["c"].blobs] == [[1, 2], [3]]
     assert all(b.legacy for b in layers["c"].blobs)
     assert layers["c"].param.type == "Convolution"
+
+
+def test_only_one_module_decodes_a_blobproto() -> None:
+    for path in Path(stored_blob.__file__).parent.rglob("*.py"):
+        if path.name not in ("stored_blob.py", "caffe_pb2.py"):
+            assert not re.search(r"double_(data|diff)\b", path.read_text()), f"{path} reads a BlobProto itself"
 
 
 def test_blob_from_proto() -> None:

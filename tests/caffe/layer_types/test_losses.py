@@ -173,9 +173,19 @@ def test_sigmoid_loss_of_large_scores_is_finite():
     assert float(net.forward()["y"]) == 2000
 
 
-def test_infogain_with_the_identity_is_the_softmax_loss(tmp_path):
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"data": np.eye(3).ravel()},
+        {"double_data": np.eye(3).ravel()},
+        {"data": np.eye(3).ravel(), "shape": {"dim": [3, 3]}},
+        {"double_data": np.eye(3).ravel(), "num": 1, "channels": 1, "height": 3, "width": 3},
+    ],
+    ids=["no shape", "doubles", "shape", "legacy"],
+)
+def test_infogain_with_the_identity_is_the_softmax_loss(tmp_path, settings):
     identity = tmp_path / "h.binaryproto"
-    identity.write_bytes(caffe_pb2.BlobProto(data=np.eye(3).ravel()).SerializeToString())
+    identity.write_bytes(caffe_pb2.BlobProto(**settings).SerializeToString())
     x, label = normal(2, 3, 2, 2), np.random.default_rng(0).integers(0, 3, (2, 1, 2, 2))
     found = []
     for type_, setting in (
@@ -191,7 +201,13 @@ def test_infogain_with_the_identity_is_the_softmax_loss(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "match"),
-    [(None, "cannot read H from"), (b"\xff\xff", "holds no BlobProto"), (b"", "H has 0 values; 3 classes need 9")],
+    [
+        (None, "cannot read H from"),
+        (b"\xff\xff", "holds no BlobProto"),
+        (b"", "H has 0 values; 3 classes need 9"),
+        (caffe_pb2.BlobProto(data=range(9), shape={"dim": [3, 2]}).SerializeToString(), "6 values; the file holds 9"),
+        (caffe_pb2.BlobProto(data=range(4), shape={"dim": [2, 2]}).SerializeToString(), "H has 4 values"),
+    ],
 )
 def test_infogain_files_that_cannot_be(content, match, tmp_path):
     path = tmp_path / "h.binaryproto"

@@ -61,10 +61,31 @@ def test_learning_rate_policies(make, policy):
         solver.step(1)
 
 
-def test_multistep_moves_on_one_step_a_call(make, capsys):
+def test_multistep_moves_on_one_step_an_update(make, capsys):
     solver = make('lr_policy: "multistep" gamma: 0.1 stepvalue: 0 stepvalue: 0')
-    assert [round(solver.lr, 6) for _ in range(3)] == [0.01, 0.001, 0.001]
-    assert "MultiStep Status: Iteration 0, step = 2" in capsys.readouterr().err
+    rates = []
+    for _ in range(3):
+        rates.append(round(solver.lr, 6))
+        solver.step(1)
+    assert rates == [0.01, 0.001, 0.001]
+    status = [line.split("] ")[1] for line in capsys.readouterr().err.splitlines() if "MultiStep" in line]
+    assert status == [f"MultiStep Status: Iteration {i}, step = {i + 1}" for i in range(2)]
+
+
+@pytest.mark.parametrize("policy", ["multistep", "step"])
+def test_asking_for_the_rate_changes_nothing(make, policy, capsys):
+    settings = f'lr_policy: "{policy}" gamma: 0.1 stepsize: 1 display: 1 stepvalue: 0 stepvalue: 1 stepvalue: 1'
+
+    def logged(reads):
+        solver = make(settings)
+        for _ in range(4):
+            assert len({solver.lr for _ in range(reads)}) <= 1
+            solver.step(1)
+        assert solver.current_step == 3
+        lines = [line.partition("] ")[2] for line in capsys.readouterr().err.splitlines()]
+        return [line for line in lines if "lr = " in line or "MultiStep Status" in line]
+
+    assert logged(reads=3) == logged(reads=0)
 
 
 def test_rates_that_do_not_exist(make):
