@@ -18,9 +18,9 @@ def main() -> int:
     if problem:
         print(f"caffe: {problem}", file=sys.stderr)
         return 1
-    import caffe.cli  # noqa: PLC0415  only now is it known to be there
+    import caffe.tools.cli  # noqa: PLC0415  only now is it known to be there
 
-    return caffe.cli.main()
+    return caffe.tools.cli.main()
 
 
 def _what_is_wrong() -> str | None:
@@ -35,7 +35,7 @@ def _what_is_wrong() -> str | None:
             f"from another folder, or install its engine again: {_INSTALL}."
         )
     folder = Path(found.origin).parent
-    if not (folder / "cli.py").is_file():
+    if not (folder / "tools" / "cli.py").is_file():
         return (
             f"Python's `import caffe` finds {found.origin}, which is another caffe than the engine of this command. "
             f"{_way_on(folder)} To use that other caffe, run its own programs."

@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 NOT_SOURCE = shutil.ignore_patterns(
-    *(".*", "build", "dist", "data", "results", "snapshot", "rehearsal", "*.egg-info", "__pycache__", "golden")
+    *(".*", "build", "dist", "snapshot", "rehearsal", "*.egg-info", "__pycache__", "golden")
 )
 # What only extras install, by import name; the engine must do without.
 EXTRAS = (
@@ -64,6 +64,12 @@ print("\\n".join(sorted(m.__file__ for m in list(sys.modules.values()) if getatt
 """
 
 
+def not_source(folder: str, names: list[str]) -> set[str]:
+    """Return what is left out of a folder's copy; data/ and results/ are a checkout's own at the root alone."""
+    at_root = {"data", "results"} & set(names) if Path(folder) == ROOT else set()
+    return NOT_SOURCE(folder, names) | at_root
+
+
 def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a command with no PYTHONPATH, outside the checkout."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
@@ -77,7 +83,7 @@ def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
 def wheel(tmp_path_factory) -> Path:
     """Build the wheel from a copy of the tree; with the setuptools that is here if it will do, or a fetched one."""
     folder = tmp_path_factory.mktemp("wheel")
-    shutil.copytree(ROOT, folder / "tree", ignore=NOT_SOURCE)
+    shutil.copytree(ROOT, folder / "tree", ignore=not_source)
     try:
         new_enough = int(metadata.version("setuptools").split(".")[0]) >= 77
     except metadata.PackageNotFoundError:

@@ -6,7 +6,7 @@
 The names are BVLC Caffe's; docs/ says where behaviour differs and why.
 """
 
-from . import allocator, errors, io, layer, proto, tensor_layer
+from . import allocator, errors, io, layer, proto, prototxt, schema, tensor_layer
 from ._caffe import (
     NCCL,
     TEST,
@@ -78,6 +78,8 @@ __all__ = [
     "log",
     "params",
     "proto",
+    "prototxt",
+    "schema",
     "set_device",
     "set_mode_cpu",
     "set_mode_gpu",

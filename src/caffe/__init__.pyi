@@ -12,7 +12,9 @@ from . import errors as errors
 from . import io as io
 from . import net_spec as net_spec
 from . import proto as proto
+from . import prototxt as prototxt
 from . import pycaffe as pycaffe
+from . import schema as schema
 from ._caffe import has_nccl as has_nccl
 from ._caffe import layer_type_list as layer_type_list
 from .classifier import Classifier as Classifier
@@ -30,16 +32,16 @@ from .net import Net as Net
 from .net_spec import Layers, Parameters
 from .net_spec import NetSpec as NetSpec
 from .net_spec import to_proto as to_proto
-from .parallel import NCCL as NCCL
+from .parallel.gradients import NCCL as NCCL
 from .rng import set_random_seed as set_random_seed
-from .solver import AdaDeltaSolver as AdaDeltaSolver
-from .solver import AdaGradSolver as AdaGradSolver
-from .solver import AdamSolver as AdamSolver
-from .solver import NesterovSolver as NesterovSolver
-from .solver import RMSPropSolver as RMSPropSolver
-from .solver import SGDSolver as SGDSolver
-from .solver import get_solver as get_solver
-from .timing import Timer as Timer
+from .solvers.solver import AdaDeltaSolver as AdaDeltaSolver
+from .solvers.solver import AdaGradSolver as AdaGradSolver
+from .solvers.solver import AdamSolver as AdamSolver
+from .solvers.solver import NesterovSolver as NesterovSolver
+from .solvers.solver import RMSPropSolver as RMSPropSolver
+from .solvers.solver import SGDSolver as SGDSolver
+from .solvers.solver import get_solver as get_solver
+from .timer import Timer as Timer
 from .world import set_multiprocess as set_multiprocess
 from .world import set_solver_count as set_solver_count
 from .world import set_solver_rank as set_solver_rank

@@ -9,10 +9,10 @@ from .glog import init_log, log
 from .layer import Layer, LayerVec
 from .layer import layer_types as _layer_types
 from .net import Net
-from .parallel import NCCL
+from .parallel.gradients import NCCL
 from .proto.caffe_pb2 import TEST, TRAIN, LayerParameter
 from .rng import set_random_seed
-from .solver import (
+from .solvers.solver import (
     AdaDeltaSolver,
     AdaGradSolver,
     AdamSolver,
@@ -24,7 +24,7 @@ from .solver import (
     SolverParameter,
     get_solver,
 )
-from .timing import Timer
+from .timer import Timer
 from .world import set_multiprocess, set_solver_count, set_solver_rank, solver_count, solver_rank
 
 __version__ = "1.0.0"  # the BVLC Caffe version whose behaviour this is

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from . import device
-from .arguments import integer
+from .checked import integer
 from .errors import NetError
 
 MAX_AXES = 32

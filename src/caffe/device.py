@@ -9,7 +9,7 @@ import threading
 
 import torch
 
-from .arguments import integer
+from .checked import integer
 from .errors import CaffeError
 
 CPU = torch.device("cpu")

@@ -13,11 +13,11 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
-from . import schema
 from .errors import CaffeError, NetError
+from .formats import schema
+from .formats.atomic import atomic_path
+from .formats.upgrade import upgrade_net
 from .proto import caffe_pb2
-from .snapshot import atomic_path
-from .upgrade import upgrade_net
 
 LAYER_STYLE = {"shape": "box", "style": "filled"}
 IN_PLACE_STYLE: dict[str, Any] = {"shape": "box", "style": "filled", "fillcolor": "#90EE90"}

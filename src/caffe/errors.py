@@ -5,6 +5,9 @@ BVLC Caffe ends the process where these are raised.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class CaffeError(RuntimeError):
     """Anything that Caffe would have ended the process for."""
@@ -43,3 +46,14 @@ class NonFiniteError(CaffeError):
 def why_not_opened(error: OSError | ValueError) -> str:
     """Return the system's reason why a file could not be opened; a ValueError is a zero byte in its path."""
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that `name` was probably meant to be, whatever its case and underscores, or None."""
+    plain = {candidate.replace("_", "").lower(): candidate for candidate in sorted(known, reverse=True)}
+    wanted = name.replace("_", "").lower()
+    longer = [candidate for candidate in plain if candidate.startswith(wanted)]
+    if longer and len(wanted) >= 4:  # "Conv" is nearer to "Concat" in letters, to "Convolution" in sense
+        return plain[min(longer, key=len)]
+    close = difflib.get_close_matches(wanted, plain, n=1)
+    return plain[close[0]] if close else None

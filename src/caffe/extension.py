@@ -21,9 +21,10 @@ import torch
 from google.protobuf.message import Message
 from torch import Tensor
 
-from . import rng, schema
+from . import rng
 from .blob import Blob, describe
 from .errors import NetError
+from .formats import schema
 from .layer import layer_class, register
 from .proto import caffe_pb2
 from .tensor_layer import Backward, Gradients, Plan, Shape, TensorLayer

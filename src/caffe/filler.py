@@ -10,9 +10,8 @@ from torch import Tensor
 
 from . import device, rng
 from .blob import Blob, describe
-from .errors import NetError
+from .errors import NetError, nearest
 from .proto import caffe_pb2
-from .prototxt import nearest
 
 Filler = Callable[[Tensor, caffe_pb2.FillerParameter], Tensor]
 

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 
-from .arguments import integer
+from .checked import integer
 from .world import root_solver
 
 _VARIABLE = "GLOG_minloglevel"

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 
 from . import glog
 from . import layer_types as _registered  # noqa: F401  importing it registers the layer types
-from .ahead import Ahead
 from .blob import Blob, BoolVec, RawBlobVec, describe
-from .errors import CaffeError, NetError
+from .data.ahead import Ahead
+from .errors import CaffeError, NetError, nearest
+from .formats.stored_blob import blob_from_proto
 from .layer import Layer, layer_class, layer_types
 from .proto import caffe_pb2
-from .prototxt import nearest
 from .splits import filter_layers, insert_splits
-from .stored_blob import blob_from_proto
 from .world import multiprocess, solver_count
 
 AUTOMATIC = "(automatic)"  # the name of a top that a loss layer was not given

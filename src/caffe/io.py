@@ -23,10 +23,10 @@ from typing import IO, Any, Literal
 import numpy as np
 from PIL import Image
 
-from . import image
+from .data import image
 from .errors import FileFormatError
+from .formats.stored_blob import encoded
 from .proto import caffe_pb2
-from .stored_blob import encoded
 
 # Red, green and blue in a grey value (Rec. 709, in the digits of scikit-image's rgb2gray, which pycaffe used).
 _GREY = np.array([0.2125, 0.7154, 0.0721])

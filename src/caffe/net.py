@@ -11,17 +11,18 @@ from typing import Any, overload
 import numpy as np
 import torch
 
-from . import arguments, batches, debug_info, device, glog, schema, snapshot
-from .arguments import FilePath
+from . import batches, checked, debug_info, device, glog
 from .batches import Arrays
 from .blob import Blob, BlobVec, DtypeVec, IntVec, StringVec, describe
+from .checked import FilePath
 from .errors import NetError
+from .formats import schema, snapshot
+from .formats.prototxt import read_net
+from .formats.upgrade import upgrade_net
 from .graph import Graph, LearnableParam, Node
 from .layer import Layer, LayerVec
 from .layer_types.memory_data import MemoryData
 from .proto import caffe_pb2
-from .prototxt import read_net
-from .upgrade import upgrade_net
 
 Hook = Callable[[int], None]
 
@@ -49,7 +50,7 @@ class Net:
     def __init__(self, network_file: FilePath, weights: FilePath, phase: int) -> None: ...
 
     def __init__(self, network_file: FilePath, *args: Any, **kwargs: Any) -> None:
-        phase, level, stages, weights = arguments.net_arguments(*args, **kwargs)
+        phase, level, stages, weights = checked.net_arguments(*args, **kwargs)
         if args and isinstance(args[0], (str, os.PathLike)):
             glog.warning(
                 'DEPRECATION WARNING - deprecated use of Python interface. Use this instead (with the named "weights" '
@@ -176,7 +177,7 @@ class Net:
         kwargs are arrays for the net's inputs, all of them or none. Returns the outputs, or the tops of `end`,
         and the `blobs` named, as live views that the next forward overwrites.
         """
-        extra = arguments.names(blobs or [], "forward's blobs")
+        extra = checked.names(blobs or [], "forward's blobs")
         first = self._index(start) if start is not None else 0
         if end is not None:
             last = self._index(end)
@@ -252,7 +253,7 @@ class Net:
         kwargs are diffs of the net's outputs, all of them or none. Returns the diffs of the inputs, or of the
         bottoms of `end`, and the `diffs` named. Parameter diffs are added to; see clear_param_diffs.
         """
-        extra = arguments.names(diffs or [], "backward's diffs")
+        extra = checked.names(diffs or [], "backward's diffs")
         first = self._index(start) if start is not None else len(self._nodes) - 1
         if end is not None:
             last = self._index(end)
@@ -454,19 +455,19 @@ class Net:
 
     def before_forward(self, hook: Hook) -> None:
         """Call `hook(layer_index)` before each layer's forward."""
-        self._before_forward.append(arguments.function(hook, "A function of a layer's index"))
+        self._before_forward.append(checked.function(hook, "A function of a layer's index"))
 
     def after_forward(self, hook: Hook) -> None:
         """Call `hook(layer_index)` after each layer's forward."""
-        self._after_forward.append(arguments.function(hook, "A function of a layer's index"))
+        self._after_forward.append(checked.function(hook, "A function of a layer's index"))
 
     def before_backward(self, hook: Hook) -> None:
         """Call `hook(layer_index)` before each layer's backward."""
-        self._before_backward.append(arguments.function(hook, "A function of a layer's index"))
+        self._before_backward.append(checked.function(hook, "A function of a layer's index"))
 
     def after_backward(self, hook: Hook) -> None:
         """Call `hook(layer_index)` after each layer's backward."""
-        self._after_backward.append(arguments.function(hook, "A function of a layer's index"))
+        self._after_backward.append(checked.function(hook, "A function of a layer's index"))
 
     def _view(self, name: str, kind: str) -> np.ndarray:
         """Return a blob's data or diff; an error, which is one of memory, names the layer that makes the blob."""

@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import Message
 
-from . import schema
+from .errors import nearest
+from .formats import schema
 from .proto import caffe_pb2
-from .prototxt import nearest
 
 
 class UnknownTopError(AttributeError, KeyError):

@@ -1,8 +1,8 @@
 """The names that programs import from caffe.pycaffe."""
 
 from .net import Net
-from .parallel import NCCL
-from .solver import (
+from .parallel.gradients import NCCL
+from .solvers.solver import (
     AdaDeltaSolver,
     AdaGradSolver,
     AdamSolver,
@@ -11,7 +11,7 @@ from .solver import (
     SGDSolver,
     get_solver,
 )
-from .timing import Timer
+from .timer import Timer
 
 __all__ = [
     "NCCL",

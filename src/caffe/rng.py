@@ -10,7 +10,7 @@ import secrets
 import torch
 
 from . import device
-from .arguments import integer
+from .checked import integer
 from .errors import CaffeError
 
 _generators: dict[torch.device, torch.Generator] = {}

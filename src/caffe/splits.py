@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from .errors import NetError
+from .errors import NetError, nearest
 from .proto import caffe_pb2
-from .prototxt import nearest
 
 TopIndex = tuple[int, int]  # a layer's place in the net, and one of its tops
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .arguments import integer
+from .checked import integer
 from .errors import SolverError
 
 _count = 1

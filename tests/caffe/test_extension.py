@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 
 import caffe
 from caffe import layer as registry
-from caffe import layer_type, schema
+from caffe import layer_type
 from caffe.errors import CaffeError, NetError, PrototxtError
+from caffe.formats import schema
+from caffe.formats.definitions import read_definitions
+from caffe.formats.prototxt import parse_text, read_net, to_text
+from caffe.formats.snapshot import read_weights
 from caffe.net_spec import param_name_dict
 from caffe.proto import caffe_pb2
-from caffe.proto_source import read_definitions
-from caffe.prototxt import parse_text, read_net, to_text
-from caffe.snapshot import read_weights
 from caffe.tensor_layer import TensorLayer
 
 L, P = caffe.layers, caffe.params
@@ -639,9 +640,10 @@ def test_declarations_that_cannot_be(made: Any, options: dict[str, Any], words: 
 def test_it_works_on_protobufs_pure_python_implementation(tmp_path: Path) -> None:
     program = f"""
 import caffe
-from caffe import layer_type, schema
+from caffe import layer_type
+from caffe.formats import schema
 from caffe.proto import caffe_pb2
-from caffe.prototxt import parse_text, to_text
+from caffe.formats.prototxt import parse_text, to_text
 from google.protobuf.internal import api_implementation
 assert api_implementation.Type() == "python"
 schema.declare({NORM + KINDS!r})

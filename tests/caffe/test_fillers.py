@@ -9,8 +9,8 @@ import caffe
 from caffe.blob import Blob
 from caffe.errors import NetError
 from caffe.filler import FILLERS, fill
+from caffe.formats.prototxt import parse_text
 from caffe.proto import caffe_pb2
-from caffe.prototxt import parse_text
 
 SHAPE = (40, 30, 5, 4)  # fan in 600, fan out 800
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import caffe
-from caffe import glog, upgrade
+from caffe import glog
+from caffe.formats import upgrade
 from caffe.proto import caffe_pb2
 
 LINE = re.compile(r"^([IWE])(\d{4}) (\d\d:\d\d:\d\d\.\d{6}) +(\d+) (\S+:\d+)\] (.*)$")

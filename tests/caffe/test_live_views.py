@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 import caffe
 from caffe import device
 from caffe.blob import Blob
+from caffe.formats.prototxt import parse_text
 from caffe.kernels import convolution, matrix_product
 from caffe.proto import caffe_pb2
-from caffe.prototxt import parse_text
 
 # Every kind of memory that a net has: in place, split, shared, joined, kept from forward, derived from a weight.
 NET = """

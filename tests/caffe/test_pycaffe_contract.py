@@ -15,7 +15,8 @@ import torch
 import caffe
 import caffe._caffe
 import caffe.pycaffe
-from caffe import _caffe, device, rng, snapshot
+from caffe import _caffe, device, rng
+from caffe.formats import snapshot
 from caffe.proto import caffe_pb2
 
 CONV = 'convolution_param { num_output: 2 kernel_size: 3 weight_filler { type: "gaussian" std: 0.1 } }'

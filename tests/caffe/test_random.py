@@ -13,8 +13,8 @@ import torch
 import caffe
 from caffe.blob import Blob
 from caffe.filler import fill
+from caffe.formats.prototxt import parse_text
 from caffe.proto import caffe_pb2
-from caffe.prototxt import parse_text
 
 SIGMAS = 6
 

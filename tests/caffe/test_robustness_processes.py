@@ -22,8 +22,8 @@ import pytest
 from PIL import Image
 
 import caffe
-from caffe.database import open_database
-from caffe.imageset import compute_image_mean, convert_imageset
+from caffe.data.database import open_database
+from caffe.tools.imageset import compute_image_mean, convert_imageset
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="limits, users and kills as Linux has them"
@@ -39,14 +39,14 @@ WRITERS = """
 import os, resource, sys
 import numpy as np
 import caffe
-from caffe import cli
-from caffe.imageset import convert_imageset
+from caffe.tools import cli
+from caffe.tools.imageset import convert_imageset
 
 caffe.init_log(3)
 if sys.argv[2] == "with extras":  # imported where they are used, and by then this may be another user's process
     import onnx, onnxruntime, pydot, safetensors.numpy
     from caffe import draw, export
-    from caffe.onnx_export import graph
+    from caffe.export.onnx import onnx_graph as graph
 net = caffe.Net("net.prototxt", caffe.TEST)
 net.forward()
 out = caffe.Net("output.prototxt", caffe.TEST) if sys.argv[1] == "full" else None
@@ -175,7 +175,7 @@ def test_weights_are_whole_whenever_the_process_that_writes_them_is_killed(works
 def test_a_database_is_whole_or_absent_whenever_the_process_that_writes_it_is_killed(workshop: Path) -> None:
     code = """
 import caffe
-from caffe.imageset import convert_imageset
+from caffe.tools.imageset import convert_imageset
 caffe.init_log(3)
 for number in range(10**6):
     convert_imageset("", "list.txt", f"k{number}")

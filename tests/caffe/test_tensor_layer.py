@@ -16,8 +16,8 @@ import torch
 import caffe
 from caffe.blob import Blob
 from caffe.errors import NetError
+from caffe.formats.prototxt import parse_text
 from caffe.proto import caffe_pb2
-from caffe.prototxt import parse_text
 
 DOC = Path(__file__).parents[2] / "docs" / "adding-a-layer-type.md"
 

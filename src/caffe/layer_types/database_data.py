@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import datum, glog
-from ..data_layer import BatchDataLayer
-from ..database import open_database
+from .. import glog
+from ..data import datum
+from ..data.base_data_layer import BatchDataLayer
+from ..data.database import open_database
 from ..layer import register
 from ..proto import caffe_pb2
 from ..tensor_layer import Shape

@@ -12,9 +12,10 @@ import h5py
 import numpy as np
 import torch
 
-from .. import file_kind, rng, world
+from .. import rng, world
 from ..blob import Blob, describe
 from ..errors import NetError
+from ..formats import file_kind
 from ..layer import register
 from ..proto import caffe_pb2
 from ..tensor_layer import Plan, Shape, TensorLayer

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import image
-from ..data_layer import SHUFFLE, BatchDataLayer
-from ..image_list import in_folder, read_list
+from ..data import image
+from ..data.base_data_layer import SHUFFLE, BatchDataLayer
+from ..data.image_list import in_folder, read_list
 from ..layer import register
 from ..tensor_layer import Shape
 

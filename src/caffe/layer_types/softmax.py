@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..blob import Blob
 from ..errors import FileFormatError
+from ..formats.stored_blob import EncodedBlob
 from ..layer import register
-from ..stored_blob import EncodedBlob
 from ..tensor_layer import LossLayer, Plan, Shape, TensorLayer
 from .labels import LabelRule, Normalization, divisor, normalization
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .. import image
 from ..blob import MAX_COUNT
-from ..data_layer import AUGMENT, BatchDataLayer
+from ..data import image
+from ..data.base_data_layer import AUGMENT, BatchDataLayer
+from ..data.image_list import in_folder
+from ..data.window_file import read_window_file
 from ..errors import NetError
-from ..image_list import in_folder
 from ..layer import register
 from ..tensor_layer import Shape
-from ..window_file import read_window_file
 
 _CHANNELS = 3  # images are read in colour
 

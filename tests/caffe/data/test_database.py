@@ -13,7 +13,7 @@ import lmdb
 import pytest
 
 import caffe
-from caffe.database import DatabaseWriter, open_database
+from caffe.data.database import DatabaseWriter, open_database
 from caffe.errors import FileFormatError
 
 RECORDS = [(b"%08d" % i, b"value %d" % i * (i + 1)) for i in range(7)]
@@ -64,7 +64,7 @@ def test_a_database_can_be_open_more_than_once_and_in_several_processes(tmp_path
     first, second = open_database(path, backend), open_database(os.path.join(path, "..", "db"), backend)
     assert (first.record(2), second.record(5), first.record(3)) == (RECORDS[2], RECORDS[5], RECORDS[3])
     if backend == "lmdb":
-        code = f"from caffe.database import open_database; print(open_database({path!r}).record(4)[0].decode())"
+        code = f"from caffe.data.database import open_database; print(open_database({path!r}).record(4)[0].decode())"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
         assert done.stdout.strip() == RECORDS[4][0].decode(), done.stderr
 
@@ -185,7 +185,7 @@ def test_an_lmdb_grows_as_it_is_filled_and_no_further(tmp_path):
 
 
 def test_large_records_are_written_before_they_fill_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("caffe.database._TRANSACTION_BYTES", 10_000)
+    monkeypatch.setattr("caffe.data.database._TRANSACTION_BYTES", 10_000)
     with DatabaseWriter(tmp_path / "db") as db:
         for number in range(10):
             db.put(b"%d" % number, bytes(6000))

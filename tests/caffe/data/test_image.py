@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import caffe
-from caffe import image
+from caffe.data import image
 from caffe.errors import FileFormatError
 
 Y, X = np.mgrid[:37, :53]

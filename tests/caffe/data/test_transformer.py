@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import caffe
-from caffe.binaryproto import read_mean, write_mean
+from caffe.data.data_transformer import DataTransformer
 from caffe.errors import FileFormatError
+from caffe.formats.binaryproto import read_mean, write_mean
+from caffe.formats.prototxt import parse_text
 from caffe.proto import caffe_pb2
-from caffe.prototxt import parse_text
-from caffe.transformer import DataTransformer
 
 
 def transformer(text="", phase=caffe.TEST):

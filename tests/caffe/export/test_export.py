@@ -9,11 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import caffe
-from caffe import export
 from caffe.errors import CaffeError, FileFormatError, NetError
-from caffe.export import to_onnx, to_safetensors
+from caffe.export import exporters, to_onnx, to_safetensors
+from caffe.export.onnx import onnx_graph, translates, translation, translations
 from caffe.layer import layer_types
-from caffe.onnx_export import graph, translates, translation, translations
 
 onnx = pytest.importorskip("onnx", reason="needs the extra `export`")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra `export`")
@@ -521,8 +520,8 @@ def test_what_onnx_cannot_hold_is_refused_by_name(write, tmp_path, layer, words)
 
 def test_every_layer_type_is_translated_or_refused():
     for name in [*layer_types(), "Data", "HDF5Data", "ImageData", "MemoryData", "WindowData", "RNN"]:
-        assert (translation(name) is None) == (export._reason(name) is not None), name
-    assert export._reason("Unheard") is None  # which the engine refuses, with the nearest name
+        assert (translation(name) is None) == (exporters._reason(name) is not None), name
+    assert exporters._reason("Unheard") is None  # which the engine refuses, with the nearest name
     assert len(translations()) > 40
 
 
@@ -557,7 +556,7 @@ def test_weights_that_are_missing_are_told(files, tmp_path, capsys):
 
 def test_a_net_above_two_gigabytes_is_refused(files, monkeypatch):
     paths = files(one("Convolution", CONV), IMAGE)
-    monkeypatch.setattr(export, "MAX_MODEL", 4 * (4 * 4 * 9 + 4) - 1)
+    monkeypatch.setattr(exporters, "MAX_MODEL", 4 * (4 * 4 * 9 + 4) - 1)
     with pytest.raises(CaffeError, match="GB of weights"):
         to_onnx(*paths)
 
@@ -565,9 +564,9 @@ def test_a_net_above_two_gigabytes_is_refused(files, monkeypatch):
 def test_a_net_too_large_to_run_is_exported_unchecked_only(files, monkeypatch):
     paths = files(one("TanH") + one("Flatten", "", "y", "z", "f"), IMAGE)
     blobs = 2 * 4 * math.prod(IMAGE["x"])  # the bytes of x and y; z is y's memory
-    monkeypatch.setattr(export, "MAX_CHECKED", blobs)
+    monkeypatch.setattr(exporters, "MAX_CHECKED", blobs)
     to_onnx(*paths)  # checked at its own size; at the other one it would be too large
-    monkeypatch.setattr(export, "MAX_CHECKED", blobs - 1)
+    monkeypatch.setattr(exporters, "MAX_CHECKED", blobs - 1)
     with pytest.raises(CaffeError, match=r"its blobs would take 0.0 GB.*check=False"):
         to_onnx(*paths)
     to_onnx(*paths, check=False)
@@ -587,7 +586,7 @@ def test_a_missing_package_names_the_extra(monkeypatch, package):
 @pytest.fixture
 def wrong(monkeypatch):
     """Put a translation in another's place for a test."""
-    monkeypatch.setattr(graph, "_translations", dict(graph._translations))
+    monkeypatch.setattr(onnx_graph, "_translations", dict(onnx_graph._translations))
 
     def put(type_, write, **options):
         translates(type_, **options)(write)

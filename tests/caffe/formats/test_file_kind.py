@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import caffe
-from caffe.file_kind import FIRST, Kind, is_hdf5, kind_of, stranger
+from caffe.formats.file_kind import FIRST, Kind, is_hdf5, kind_of, stranger
 from caffe.proto import caffe_pb2
 
 GOLDEN = Path(__file__).parents[2] / "golden"

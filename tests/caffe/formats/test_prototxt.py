@@ -12,10 +12,10 @@ from google.protobuf.internal import api_implementation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caffe import prototxt
-from caffe.errors import PrototxtError
+from caffe.errors import PrototxtError, nearest
+from caffe.formats import prototxt
+from caffe.formats.prototxt import _find_fault, parse_text, read_net, read_solver, to_text
 from caffe.proto import caffe_pb2
-from caffe.prototxt import _find_fault, nearest, parse_text, read_net, read_solver, to_text
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 

@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 
 import caffe
-from caffe import lmdb_pages, rng
-from caffe.database import DatabaseWriter, open_database
+from caffe import rng
+from caffe.data import lmdb_pages
+from caffe.data.database import DatabaseWriter, open_database
 from caffe.errors import CaffeError, FileFormatError, NetError, SolverError
 from caffe.layer_types.memory_data import MemoryData
 from caffe.proto import caffe_pb2
@@ -143,7 +144,8 @@ def corpus(folder: Path) -> dict[str, list[bytes]]:
 READ = """
 import os, resource, signal, sys
 import caffe
-from caffe import binaryproto, database, datum, image, prototxt, snapshot
+from caffe.formats import binaryproto, prototxt, snapshot
+from caffe.data import database, datum, image
 from caffe.proto import caffe_pb2
 
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -318,10 +320,10 @@ def test_a_path_with_a_zero_byte_is_refused_wherever_a_file_is_named(write) -> N
         lambda: caffe.Net("a\0b", caffe.TEST),
         lambda: caffe.get_solver("a\0b"),
         lambda: caffe.Net(write(NET), caffe.TEST).copy_from("a\0b"),
-        lambda: caffe.binaryproto.read_mean("a\0b"),
-        lambda: caffe.image_list.read_list("a\0b"),
-        lambda: caffe.window_file.read_window_file("a\0b", 0.5, 0.5),
-        lambda: caffe.image.read("a\0b"),
+        lambda: caffe.formats.binaryproto.read_mean("a\0b"),
+        lambda: caffe.data.image_list.read_list("a\0b"),
+        lambda: caffe.data.window_file.read_window_file("a\0b", 0.5, 0.5),
+        lambda: caffe.data.image.read("a\0b"),
     ):
         with pytest.raises(CaffeError, match=r"(Could not (open|load)).*(null byte|null character)"):
             named()

@@ -19,21 +19,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from caffe import snapshot, stored_blob
 from caffe.errors import CaffeError, FileFormatError
-from caffe.proto import caffe_pb2
-from caffe.prototxt import parse_text
-from caffe.snapshot import (
+from caffe.formats import snapshot, stored_blob
+from caffe.formats.atomic import atomic_path
+from caffe.formats.prototxt import parse_text
+from caffe.formats.snapshot import (
     SolverStateData,
     StoredBlob,
     StoredLayer,
-    atomic_path,
     read_state,
     read_weights,
     write_state,
     write_weights,
 )
-from caffe.stored_blob import blob_from_proto
+from caffe.formats.stored_blob import blob_from_proto
+from caffe.proto import caffe_pb2
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "solvers"
 WEIGHTS = GOLDEN / "fcn_skip_heavy_iter_4.caffemodel"
@@ -570,7 +570,7 @@ def test_a_kill_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
     write_weights(path, "n", [StoredLayer("a", [blob(1, 2, 3)])])
     before = path.read_bytes()
     script = (
-        "import os, signal, sys\nfrom caffe.snapshot import atomic_path\n"
+        "import os, signal, sys\nfrom caffe.formats.atomic import atomic_path\n"
         "with atomic_path(sys.argv[1]) as temporary, open(temporary, 'wb') as file:\n"
         "    file.write(b'half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
     )

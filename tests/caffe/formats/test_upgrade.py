@@ -9,9 +9,9 @@ import pytest
 from google.protobuf.message import Message
 
 from caffe.errors import NetError, SolverError
+from caffe.formats.prototxt import parse_text, read_net, read_solver
+from caffe.formats.upgrade import V0_TYPES, V1_TYPES, upgrade_net, upgrade_solver
 from caffe.proto import caffe_pb2
-from caffe.prototxt import parse_text, read_net, read_solver
-from caffe.upgrade import V0_TYPES, V1_TYPES, upgrade_net, upgrade_solver
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "upgrade"
 NETS = sorted(path.name for path in GOLDEN.glob("*.upgraded.prototxt") if "solver" not in path.name)

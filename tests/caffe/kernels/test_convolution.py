@@ -7,12 +7,12 @@ import torch
 import caffe
 from caffe import device
 from caffe.blob import Blob
+from caffe.formats.prototxt import parse_text
 from caffe.kernels import convolution, matrix_product
 from caffe.kernels.convolution import Pieces
 from caffe.kernels.rewrites import Diagonal
 from caffe.layer import layer_class
 from caffe.proto import caffe_pb2
-from caffe.prototxt import parse_text
 
 FILL = 'weight_filler { type: "gaussian" std: 0.1 } bias_filler { type: "gaussian" }'
 

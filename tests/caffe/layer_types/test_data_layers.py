@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 
 import caffe
-from caffe import image, world
-from caffe.ahead import Ahead
-from caffe.binaryproto import write_mean
-from caffe.database import DatabaseWriter
+from caffe import world
+from caffe.data import image
+from caffe.data.ahead import Ahead
+from caffe.data.database import DatabaseWriter
+from caffe.formats.binaryproto import write_mean
 from caffe.proto import caffe_pb2
 
 COUNT = 7

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 import caffe
+from caffe.formats.prototxt import parse_text
 from caffe.layer import layer_class
 from caffe.proto import caffe_pb2
-from caffe.prototxt import parse_text
 
 STEP, THRESHOLD = 1e-2, 1e-3
 COORDINATES = 6  # of each blob, checked one by one; two directions move all of them

@@ -7,8 +7,8 @@ import pytest
 
 import caffe
 from caffe.errors import NetError
+from caffe.formats.prototxt import parse_text
 from caffe.proto import caffe_pb2
-from caffe.prototxt import parse_text
 
 
 def layer(type_, setting="", tops="y", **arrays):

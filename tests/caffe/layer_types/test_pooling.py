@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import caffe
 from caffe.errors import NetError
+from caffe.formats.prototxt import parse_text
 from caffe.kernels import pooling as kernels
 from caffe.proto import caffe_pb2
-from caffe.prototxt import parse_text
 
 LOWEST = np.finfo(np.float32).min
 TEXT = """

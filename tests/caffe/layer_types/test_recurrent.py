@@ -8,8 +8,8 @@ import pytest
 
 import caffe
 from caffe.errors import NetError
+from caffe.formats.prototxt import parse_text
 from caffe.proto import caffe_pb2
-from caffe.prototxt import parse_text
 
 T, N, H, X, S = 4, 3, 5, (2, 3), 4  # steps, streams, outputs, a step's x, a stream's static input
 GATES = {"RNN": 1, "LSTM": 4}

@@ -20,9 +20,10 @@ import pytest
 import torch
 
 import caffe
-from caffe import parallel, processes, rendezvous, rng, world
+from caffe import parallel, rng, world
 from caffe.errors import SolverError
-from caffe.signals import StopRequested
+from caffe.parallel import gradients, processes, rendezvous
+from caffe.solvers.signals import StopRequested
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch without torch.distributed")
 
@@ -225,7 +226,7 @@ EVERYTHING = (
 
 
 def do_everything(rank):
-    parallel.BUCKET = 12  # so that the few parameters here fill several
+    gradients.BUCKET = 12  # so that the few parameters here fill several
     found = {}
     for work in EVERYTHING:
         found.update(dict(work()))
@@ -239,7 +240,7 @@ def alone_and_in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("CAFFE_PARALLEL_TIMEOUT", "60")
-    monkeypatch.setattr(parallel, "BUCKET", parallel.BUCKET)
+    monkeypatch.setattr(gradients, "BUCKET", gradients.BUCKET)
     yield
     rendezvous.leave()
     world.set_solver_rank(0)
@@ -263,7 +264,7 @@ def both(tmp_path_factory):
         patch.chdir(tmp_path_factory.mktemp("ranks"))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("CAFFE_PARALLEL_TIMEOUT", "60")
-        patch.setattr(parallel, "BUCKET", 12)
+        patch.setattr(gradients, "BUCKET", 12)
         uid = parallel.NCCL.new_uid()
         other = start("everything", os.fsdecode(uid))
         try:

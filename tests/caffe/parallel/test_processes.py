@@ -14,8 +14,9 @@ import pytest
 import torch
 
 import caffe
-from caffe import parallel, processes, rendezvous, rng, world
+from caffe import parallel, rng, world
 from caffe.errors import SolverError
+from caffe.parallel import processes, rendezvous
 
 pytestmark = [
     pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch without torch.distributed"),

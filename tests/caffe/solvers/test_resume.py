@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import caffe
-from caffe import resume, world
+from caffe import world
+from caffe.solvers import resume
 
 LAYER = """
 import random

@@ -11,7 +11,7 @@ import pytest
 
 import caffe
 from caffe.errors import SolverError
-from caffe.signals import Action, Signals, StopRequested
+from caffe.solvers.signals import Action, Signals, StopRequested
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import caffe
-from caffe import snapshot, world
+from caffe import world
 from caffe.errors import NonFiniteError, SolverError
+from caffe.formats import snapshot
 
 INPUT = """
 layer { name: "in" type: "Input" top: "data" top: "label"
@@ -526,7 +527,9 @@ def test_where_snapshots_go(tmp_path):
 
 def test_the_state_is_written_after_the_weights(monkeypatch):
     solver = make('snapshot_prefix: "s"')
-    monkeypatch.setattr("caffe.solver.write_weights", lambda *a, **k: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(
+        "caffe.solvers.solver.write_weights", lambda *a, **k: (_ for _ in ()).throw(OSError("disk full"))
+    )
     with pytest.raises(OSError, match="disk full"):
         solver.snapshot()
     assert not [f for f in os.listdir() if "iter" in f]

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import caffe
-from caffe import device, snapshot
+from caffe import device
+from caffe.formats import snapshot
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 SOLVERS = GOLDEN / "solvers"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import caffe
-from caffe.unfilled import unfilled_layers
+from caffe.solvers.unfilled import unfilled_layers
 
 FILLED = 'weight_filler { type: "xavier" }'
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import caffe
-from caffe import update_rules
 from caffe.errors import NonFiniteError, SolverError
 from caffe.proto import caffe_pb2
+from caffe.solvers import update_rules
 
 INPUT = """
 layer { name: "in" type: "Input" top: "data" top: "label"

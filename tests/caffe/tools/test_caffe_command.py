@@ -107,7 +107,7 @@ def test_a_broken_pipe_is_silent():
 
 def other(folder, **files):
     """Make a package caffe that is not the engine, and return its folder."""
-    (folder / "caffe").mkdir(parents=True)
+    (folder / "caffe" / "tools").mkdir(parents=True)
     for name, text in files.items():
         (folder / "caffe" / f"{name}.py").write_text(text)
     return folder
@@ -157,7 +157,7 @@ def test_another_caffe_that_is_installed(path_without_the_engine, tmp_path, caps
 
 
 def test_a_package_that_was_installed_over_the_engine(path_without_the_engine, tmp_path, capsys):
-    sys.path.append(str(other(tmp_path, __init__="", cli="")))
+    sys.path.append(str(other(tmp_path, **{"__init__": "", "tools/cli": ""})))
     said = complaint(capsys)
     assert "installed over this command's engine" in said and "--force-reinstall" in said
     sys.modules.pop("caffe")

@@ -14,11 +14,12 @@ from google.protobuf import text_format
 from PIL import Image
 
 import caffe
-from caffe import cli, device, glog, parallel, world
-from caffe.commands import gpus
+from caffe import device, glog, parallel, world
+from caffe.formats.prototxt import read_net
+from caffe.formats.snapshot import read_state, read_weights
 from caffe.proto import caffe_pb2
-from caffe.prototxt import read_net
-from caffe.snapshot import read_state, read_weights
+from caffe.tools import cli
+from caffe.tools.commands import gpus
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "upgrade"
 DATA = """
@@ -560,14 +561,14 @@ def recorded(monkeypatch):
 
         module = SimpleNamespace(**{label: function(label) for label in functions})
         monkeypatch.setitem(sys.modules, f"caffe.{name}", module)
-        monkeypatch.setattr(caffe, name, module, raising=False)
+        monkeypatch.setattr(f"caffe.{name}", module, raising=False)
         return calls
 
     return put
 
 
 def test_summary_prints_a_table_of_the_net_at_the_shapes_asked_for(recorded, capsys):
-    calls = recorded("summary", "summarize", result="the table")
+    calls = recorded("tools.summary", "summarize", result="the table")
     assert cli.main(["summary", "net.prototxt", "-shape", "data=1,3,8,8; mask=2,1", "-phase=TRAIN"]) == 0
     assert cli.main(["summary", "-model=net.prototxt"]) == 0
     assert capsys.readouterr().out == "the table\n" * 2
@@ -580,7 +581,7 @@ def test_summary_prints_a_table_of_the_net_at_the_shapes_asked_for(recorded, cap
 
 @pytest.mark.parametrize("shape", ["1,3", "data", "data=1,x", "data="])
 def test_summary_refuses_a_shape_that_is_none(shape, recorded, call):
-    recorded("summary", "summarize")
+    recorded("tools.summary", "summarize")
     assert "a shape is written as data=1,3,224,224" in refused(call("summary", "net.prototxt", "-shape", shape))
 
 
@@ -598,7 +599,7 @@ def test_export_goes_by_the_ending(recorded, call):
 
 
 def test_convert_and_mean_pass_everything_on(recorded, call):
-    calls = recorded("imageset", "convert_imageset", "compute_image_mean")
+    calls = recorded("tools.imageset", "convert_imageset", "compute_image_mean")
     flags = "-gray -shuffle -seed=4 -backend=leveldb -resize_width=8 -resize_height=9 -check_size -encoded"
     assert call("convert", *flags.split(), "-encode_type=png", "pics/", "list.txt", "db")[0] == 0
     assert call("convert", "pics/", "list.txt", "db")[0] == 0

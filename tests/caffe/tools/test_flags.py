@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caffe.errors import CaffeError
-from caffe.flags import EVERYWHERE, Flags, explain, parse
+from caffe.tools.flags import EVERYWHERE, Flags, explain, parse
 
 
 @pytest.mark.parametrize("form", [["-solver", "s"], ["--solver", "s"], ["-solver=s"], ["--solver=s"]])

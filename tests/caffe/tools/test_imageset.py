@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 import caffe
-from caffe.binaryproto import read_mean
 from caffe.errors import FileFormatError
-from caffe.imageset import compute_image_mean, convert_imageset
+from caffe.formats.binaryproto import read_mean
 from caffe.proto import caffe_pb2
+from caffe.tools.imageset import compute_image_mean, convert_imageset
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 import caffe
 from caffe.errors import CaffeError, NetError, PrototxtError
-from caffe.summary import counts, summarize
+from caffe.tools.summary import counts, summarize
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -213,6 +213,6 @@ def test_a_data_layer_without_its_data_says_why_it_is_wanted(write, tmp_path, mo
 
 
 def test_a_rule_can_be_given_for_another_type(write, monkeypatch):
-    monkeypatch.setattr("caffe.summary._multiply_adds", {})
+    monkeypatch.setattr("caffe.tools.summary._multiply_adds", {})
     counts("TanH")(lambda node: 7 * node.top[0].count)
     assert summarize(write(source("x", 2, 3) + one("t", "TanH", "x", "y"))).multiply_adds == 42

@@ -10,7 +10,8 @@ import caffe
 from caffe import device
 from caffe.errors import CaffeError
 from caffe.net import Net
-from caffe.timing import Timer, time_net
+from caffe.timer import Timer
+from caffe.tools.timing import time_net
 
 NET = """
 name: "timed"

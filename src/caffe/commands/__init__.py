@@ -1,1 +1,0 @@
-"""What the `caffe` command's actions do, each a function of the words and flags that it was given; see cli.py."""
