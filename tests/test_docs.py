@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from datasets.catalogue import CATALOGUE
+from tests import forked
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")])
@@ -121,15 +122,7 @@ def typed() -> dict[str, tuple[set[str], set[str]]]:
 
 @pytest.mark.parametrize("program", sorted(typed()))
 def test_a_command_that_a_guide_names_is_one(program):
-    asked = subprocess.run(
-        [sys.executable, *program.split(), "--help"],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    asked = forked.run(*program.split(), "--help", cwd=ROOT)
     assert asked.returncode == 0, asked.stderr
     strange = typed()[program][0] - set(re.findall(r"--[a-z-]+", asked.stdout))
     assert not strange, f"{program} does not know {', '.join(sorted(strange))}"
