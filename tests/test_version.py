@@ -46,3 +46,12 @@ def test_no_module_writes_a_version_of_its_own(path):
     targets = [target for node in ast.walk(tree) if isinstance(node, ast.Assign) for target in node.targets]
     written = {target.id for target in targets if isinstance(target, ast.Name)}
     assert "__version__" not in written or path.name == "_caffe.py"
+
+
+def test_the_pythons_that_are_promised_are_those_that_are_tested():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    promised = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', text)
+    workflow = (ROOT / ".github" / "workflows" / "checks.yml").read_text(encoding="utf-8")
+    matrix = re.search(r"^ +python: \[(.+)\]$", workflow, re.MULTILINE)
+    assert matrix and re.findall(r'"([\d.]+)"', matrix[1]) == promised
+    assert f'requires-python = ">={promised[0]}"' in text
