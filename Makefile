@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo reproduce test coverage lint nets image image-test clean
+.PHONY: setup demo reproduce test quick coverage lint nets image image-test clean
 
 setup: $(VENV)/.installed
 
@@ -25,6 +25,10 @@ reproduce: setup
 
 test: setup lint
 	$(BIN)/python -m pytest
+
+# What to run while working: all but the slow tests, a worker a core, each with a thread of its own.
+quick: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
 # The share of the engine's lines that the tests run; below 95 % it fails.
 coverage: setup

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from datasets.catalogue import CATALOGUE
+from tests import forked
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")])
@@ -90,7 +91,10 @@ def test_every_example_can_be_found_from_its_list(script):
 
 # The commands that guides tell a user to type.
 
-GUIDES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "docs" / "questions.md", ROOT / "docker" / "welcome.py"]
+GUIDES = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    *(ROOT / "docs" / "questions.md", ROOT / "docker" / "welcome.py"),
+]
 TYPED_LINE = re.compile(r"^ {2,}\(?((?:cd|fcn|make|python) .*)$", re.MULTILINE)
 COMMAND = re.compile(r"(?:cd (?P<folder>[\w/.-]+) && )?python (?P<program>-m \w+|[\w/.-]+\.py)(?P<words>[^#|;&)]*)")
 
@@ -121,15 +125,7 @@ def typed() -> dict[str, tuple[set[str], set[str]]]:
 
 @pytest.mark.parametrize("program", sorted(typed()))
 def test_a_command_that_a_guide_names_is_one(program):
-    asked = subprocess.run(
-        [sys.executable, *program.split(), "--help"],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    asked = forked.run(*program.split(), "--help", cwd=ROOT)
     assert asked.returncode == 0, asked.stderr
     strange = typed()[program][0] - set(re.findall(r"--[a-z-]+", asked.stdout))
     assert not strange, f"{program} does not know {', '.join(sorted(strange))}"
@@ -145,3 +141,18 @@ def test_every_make_target_that_a_guide_names_is_one():
     named = {target for guide in GUIDES for piece in code(guide) for target in re.findall(r"^make ([\w-]+)", piece)}
     assert {"demo", "test"} <= named
     assert named - {"shapes"} <= targets  # `make shapes` is python -m datasets'
+
+
+def test_what_contributing_names_is_there():
+    text = re.sub(r"```.*?```", "", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    named = {span for span in re.findall(r"`([^`\s]+/[^`\s]*)`", text) if "*" not in span}
+    assert {"src/caffe/layer_types/", "src/caffe/kernels/", "nets/experiments.py"} <= named
+    missing = sorted(path for path in named if not (ROOT / path).exists() and not (ROOT / "src/caffe" / path).exists())
+    assert not missing
+
+
+def test_the_house_that_contributing_draws_has_every_package_of_the_root():
+    house = re.search(r"^```\ntrain\.py.*?^```$", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.M | re.S)
+    assert house
+    missing = {path.parent.name for path in ROOT.glob("*/__init__.py")} - set(re.findall(r"(\w+)/", house[0]))
+    assert not missing, f"CONTRIBUTING.md does not draw {', '.join(sorted(missing))}"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ from PIL import Image
 
 import caffe
 from caffe import layers as L
+from tests import forked
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -23,15 +22,8 @@ def run(tmp_path):
     """Run an example in an empty folder, on one core, and return what it prints."""
 
     def started(script: str, *arguments: str | Path, code: int = 0) -> str:
-        ran = subprocess.run(
-            [sys.executable, str(EXAMPLES / script), *map(str, arguments)],
-            cwd=tmp_path,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        ran = forked.run(EXAMPLES / script, *arguments, cwd=tmp_path, env=environment, timeout=300)
         assert ran.returncode == code, ran.stdout + ran.stderr
         return ran.stdout if code == 0 else ran.stderr
 

@@ -28,6 +28,9 @@ from ._caffe import (
     solver_count,
     solver_rank,
 )
+from ._caffe import (
+    __version__ as __version__,
+)
 from .classifier import Classifier
 from .detector import Detector
 from .errors import CaffeError
@@ -46,8 +49,6 @@ from .pycaffe import (
 
 # Paths that programs may have from before classes moved.
 layer.TensorLayer, layer.LossLayer = tensor_layer.TensorLayer, tensor_layer.LossLayer  # type: ignore[attr-defined]
-
-__version__ = "1.0.0"  # the BVLC Caffe version whose behaviour this is
 
 __all__ = [
     "NCCL",

@@ -390,6 +390,7 @@ def test_a_scalar_top_tells_the_phase(write, own):
         assert caffe.Net(write(text), phase).forward()["phase"] == phase
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_in_gpu_mode_all_of_it_is_the_same(write, own):
     """A Python layer among others, views held over passes, writes through them, hooks and a solver, on the GPU."""

@@ -3,13 +3,13 @@
 The answer is a result or a CaffeError that names the layer; BVLC Caffe aborts, and no case may take this process along.
 """
 
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 
 import caffe
+from tests import forked
 
 CONV = 'convolution_param { num_output: 2 kernel_size: 3 weight_filler { type: "gaussian" std: 0.1 } }'
 
@@ -145,8 +145,7 @@ def test_memory_that_is_not_there_is_told_with_the_layer_and_the_shape(write):
         input_layer(1, 3),
     ]
     paths = [write(text, f"{i}.prototxt") for i, text in enumerate(texts)]
-    program = [sys.executable, "-c", WITH_LITTLE_MEMORY, *paths]
-    ran = subprocess.run(program, capture_output=True, text=True, check=False)
+    ran = forked.run("-c", WITH_LITTLE_MEMORY, *paths)
     assert ran.returncode == 0, ran.stderr
     said = ran.stdout.splitlines()
     no_memory = "There is no memory on cpu for a blob of 1 x 1 x 40000 x 50000 (7.5 GiB)."
@@ -233,8 +232,7 @@ def test_a_batch_of_nothing_through_every_type_is_a_result_or_an_error(write):
     for i, (type_, setting, bottoms) in enumerate(cases):
         inputs = "".join(input_layer(*EMPTY[b], name=b) for b in dict.fromkeys(bottoms.split()))
         paths.append(write("force_backward: true\n" + inputs + layer(type_, bottoms, "y", setting), f"{i}.prototxt"))
-    program = [sys.executable, "-c", OVER_NOTHING, *paths]
-    ran = subprocess.run(program, capture_output=True, text=True, check=False)
+    ran = forked.run("-c", OVER_NOTHING, *paths)
     assert ran.returncode == 0, ran.stderr
     said = ran.stdout.splitlines()
     assert len(said) == 2 * len(cases)

@@ -24,6 +24,7 @@ from PIL import Image
 import caffe
 from caffe.data.database import open_database
 from caffe.tools.imageset import compute_image_mean, convert_imageset
+from tests import forked
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="limits, users and kills as Linux has them"
@@ -116,8 +117,7 @@ def write_all(workshop: Path, how: str) -> None:
     """Let every writer fail, and check that the old files are there, and nothing else."""
     before = {path.name for path in (workshop / "out").iterdir()}
     extras = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "pydot", "safetensors"))
-    program = [sys.executable, "-c", WRITERS, how, "with extras" if extras else "without extras"]
-    ran = subprocess.run(program, cwd=workshop, capture_output=True, text=True, timeout=120, check=False)
+    ran = forked.run("-c", WRITERS, how, "with extras" if extras else "without extras", cwd=workshop)
     assert ran.returncode == 0, (ran.returncode, ran.stdout, ran.stderr[-2000:])
     said = dict(line.split(" ", 1) for line in ran.stdout.splitlines())
     assert {"a.caffemodel", "a.h5", "b.caffemodel", "b.prototxt", "e.binaryproto", "db"} <= set(said)
@@ -145,6 +145,20 @@ def test_a_folder_without_permission_is_told_and_stays_as_it_is(workshop: Path) 
 
 # A kill at some moments, each a little later in the work than the one before
 
+
+def kill_after(text: str, delay: float, program: tuple[str, ...], folder: Path) -> None:
+    """Run a program in a folder until it has written a line with the text, and kill it some seconds later."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as said:
+        with os.fdopen(writing, "w") as theirs:
+            process = forked.start(*program, cwd=folder, stdout=theirs, stderr=theirs)
+        assert any(text in line for line in said)
+        time.sleep(delay)
+        process.kill()
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
 SAVE = """
 import sys
 import caffe
@@ -161,12 +175,9 @@ for number in range(10**6):
 def test_weights_are_whole_whenever_the_process_that_writes_them_is_killed(workshop: Path, form: str) -> None:
     path = workshop / "k.caffemodel"
     net = caffe.Net(str(workshop / "net.prototxt"), caffe.TEST)
-    program = [sys.executable, "-c", SAVE.format(save=f'net.{form}("k.caffemodel")')]
+    program = ("-c", SAVE.format(save=f'net.{form}("k.caffemodel")'))
     for delay in (0.003, 0.031):
-        with subprocess.Popen(program, cwd=workshop, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None and process.stdout.readline() == b"written\n"
-            time.sleep(delay)
-            process.kill()
+        kill_after("written\n", delay, program, workshop)
         net.copy_from(str(path))
         values = [blob.data for blob in net.params["ip"]]
         assert all((value == values[0].flat[0]).all() for value in values)
@@ -182,10 +193,7 @@ for number in range(10**6):
     print("written", flush=True)
 """
     for delay in (0.02, 0.05):
-        with subprocess.Popen([sys.executable, "-c", code], cwd=workshop, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None and process.stdout.readline() == b"written\n"
-            time.sleep(delay)
-            process.kill()
+        kill_after("written\n", delay, ("-c", code), workshop)
         found = [path for path in workshop.glob("k*") if path.suffix != ".part"]
         assert found
         for path in found:
@@ -202,12 +210,9 @@ def test_what_training_leaves_behind_when_it_is_killed_resumes(workshop: Path) -
     (workshop / "train.prototxt").write_text(NET + target + loss)
     settings = 'net: "train.prototxt" base_lr: 1e-9 lr_policy: "fixed" momentum: 0.9 max_iter: 100000 snapshot: 1 '
     (workshop / "solver.prototxt").write_text(settings + 'snapshot_prefix: "s/s" solver_mode: CPU display: 1')
-    program = [sys.executable, "-m", "caffe_command", "train", "-solver", "solver.prototxt"]
+    program = ("-m", "caffe_command", "train", "-solver", "solver.prototxt")
     for delay in (0.1, 0.157):
-        with subprocess.Popen(program, cwd=workshop, stderr=subprocess.PIPE, text=True) as process:
-            assert process.stderr is not None and any("Iteration 2," in line for line in process.stderr)
-            time.sleep(delay)
-            process.kill()
+        kill_after("Iteration 2,", delay, program, workshop)
         states = sorted((workshop / "s").glob("*.solverstate"), key=lambda path: int(path.stem.rpartition("_")[2]))
         assert states
         folder = os.getcwd()
@@ -313,7 +318,7 @@ os.wait()
 net.forward()
 print("parent")
 """
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    ran = forked.run("-c", code, timeout=60)
     first, last = ran.stdout.splitlines()
     assert first.startswith("Layer 'd': this process was forked while a thread read its data") and last == "parent"
 

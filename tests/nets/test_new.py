@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from PIL import Image
 import vis
 from caffe.proto import caffe_pb2
 from nets import new, own
+from tests import forked
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = (40, 30)  # width, height
@@ -198,11 +197,8 @@ def in_the_repository(data: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("stage", ["32s", "8s"])
 def test_they_train_and_are_scored(stage, in_the_repository, data, tmp_path):
     out = tmp_path / "out"
-    command = [sys.executable, "solve.py", "--rehearse", "30", "--no-report", "--out", str(out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    ran = subprocess.run(
-        command, cwd=in_the_repository / stage, env=environment, capture_output=True, text=True, check=False
-    )
+    command = ("solve.py", "--rehearse", "30", "--no-report", "--out", out)
+    ran = forked.run(*command, cwd=in_the_repository / stage, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert ran.returncode == 0, ran.stderr
     facts = json.loads((out / "rehearsal.json").read_text())
     assert facts["loss_after"] < 0.8 * facts["loss"]

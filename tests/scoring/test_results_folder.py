@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ import experiment
 from datasets import shapes
 from published import reproduce
 from scoring import results
+from tests import forked
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -74,8 +73,8 @@ def test_the_version_can_be_told(monkeypatch):
 def test_a_run_goes_there(tmp_path):
     shapes.make(tmp_path / "data" / "shapes", shapes.Parameters(train=2, val=1, size=48), processes=1)
     environment = {**os.environ, "FCN_RESULTS": str(tmp_path / "results"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "solve.py", "--rehearse", "2", "--no-report", "--data", str(tmp_path / "data")]
-    ran = subprocess.run(command, cwd=ROOT / "voc-fcn32s", env=environment, capture_output=True, text=True, check=False)
+    command = ("solve.py", "--rehearse", "2", "--no-report", "--data", tmp_path / "data")
+    ran = forked.run(*command, cwd=ROOT / "voc-fcn32s", env=environment)
     assert ran.returncode == 0, ran.stderr
     run = tmp_path / "results" / "voc-fcn32s" / "rehearsal"
     assert json.loads((run / "results" / "seg11valid_iter_2.json").read_text())["rehearsal"] is True

@@ -5,7 +5,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +14,7 @@ import pytest
 import caffe
 from caffe.data.database import DatabaseWriter, open_database
 from caffe.errors import FileFormatError
+from tests import forked
 
 RECORDS = [(b"%08d" % i, b"value %d" % i * (i + 1)) for i in range(7)]
 
@@ -65,7 +65,7 @@ def test_a_database_can_be_open_more_than_once_and_in_several_processes(tmp_path
     assert (first.record(2), second.record(5), first.record(3)) == (RECORDS[2], RECORDS[5], RECORDS[3])
     if backend == "lmdb":
         code = f"from caffe.data.database import open_database; print(open_database({path!r}).record(4)[0].decode())"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+        done = forked.run("-c", code)
         assert done.stdout.strip() == RECORDS[4][0].decode(), done.stderr
 
 

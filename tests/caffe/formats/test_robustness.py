@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import random
 import struct
-import subprocess
 import sys
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from caffe.data.database import DatabaseWriter, open_database
 from caffe.errors import CaffeError, FileFormatError, NetError, SolverError
 from caffe.layer_types.memory_data import MemoryData
 from caffe.proto import caffe_pb2
+from tests import forked
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 NET = """
@@ -212,8 +212,7 @@ def test_damaged_files_of_every_kind_are_read_or_refused(tmp_path: Path) -> None
             path.write_bytes(whole[0] if number == 0 else damaged(draw, draw.choice(whole), whole))
             (folder / "data.mdb.txt").write_text(f"{path}\n")
             paths.append(str(path))
-    program = [sys.executable, "-c", READ, str(tmp_path)]
-    ran = subprocess.run(program, input="\n".join(paths), capture_output=True, text=True, cwd=tmp_path, check=False)
+    ran = forked.run("-c", READ, tmp_path, input="\n".join(paths), cwd=tmp_path)
     said = ran.stdout.splitlines()
     assert ran.returncode == 0, (ran.stdout[-200:], ran.stderr[-1500:])
     outcome = dict(line.rsplit(" ", 1) for line in said)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
-import subprocess
-import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +31,7 @@ from caffe.formats.snapshot import (
 )
 from caffe.formats.stored_blob import blob_from_proto
 from caffe.proto import caffe_pb2
+from tests import forked
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "solvers"
 WEIGHTS = GOLDEN / "fcn_skip_heavy_iter_4.caffemodel"
@@ -574,9 +572,7 @@ def test_a_kill_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
         "with atomic_path(sys.argv[1]) as temporary, open(temporary, 'wb') as file:\n"
         "    file.write(b'half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(path)], check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    done = forked.run("-c", script, path)
     assert done.returncode == -9
     assert path.read_bytes() == before
     (left,) = set(tmp_path.iterdir()) - {path}

@@ -1,8 +1,6 @@
 """HDF5Data and HDF5Output: rows in order, shuffled, divided and resumed; files complete after each forward; errors."""
 
 import signal
-import subprocess
-import sys
 
 import h5py
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 
 import caffe
 from caffe import world
+from tests import forked
 
 DATA = """layer {{ name: "{name}" type: "HDF5Data" {tops}
     hdf5_data_param {{ source: "{source}" batch_size: {batch} shuffle: {shuffle} }} }}
@@ -472,7 +471,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_a_process_killed_between_forwards_leaves_a_whole_file(write, tmp_path):
     text = input_layer(2, 3) + input_layer(2, name="label")
     path = write(text + OUTPUT.format(bottoms='bottom: "data" bottom: "label"', file=tmp_path / "out.h5"))
-    ran = subprocess.run([sys.executable, "-c", KILLED, path], capture_output=True, text=True, check=False)
+    ran = forked.run("-c", KILLED, path)
     assert ran.returncode == -9, ran.stderr
     with h5py.File(tmp_path / "out.h5", "r") as file:
         assert file["label"][:, 0, 0, 0].tolist() == [0, 0, 1, 1, 2, 2, 3, 3] and file["data"].shape == (8, 3, 1, 1)

@@ -28,7 +28,7 @@ def unknown_types(name):
     return types_of(name) - set(caffe.layer_type_list())
 
 
-@pytest.fixture(params=["cpu", pytest.param("gpu", marks=NO_GPU)])
+@pytest.fixture(params=["cpu", pytest.param("gpu", marks=[NO_GPU, pytest.mark.gpu])])
 def mode(request):
     if request.param == "gpu":
         caffe.set_mode_gpu()

@@ -6,7 +6,6 @@ Most cases are the smallest form of what a fuzzer found; the last test draws new
 from __future__ import annotations
 
 import random
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from google.protobuf.descriptor import FieldDescriptor
 import caffe
 from caffe.errors import NetError
 from caffe.proto import caffe_pb2
+from tests import forked
 
 SUM = "layer { name: 'z' type: 'Power' bottom: 'x' top: 'z' power_param { shift: 0.5 } }\n"
 
@@ -369,9 +369,7 @@ def test_any_setting_of_any_layer_is_a_result_or_an_error_that_names_it() -> Non
     draw = random.Random(7)
     drawn = [draw_net(draw) for _ in range(600)]
     text = "".join(net.hex() + "\n" for net in drawn)
-    ran = subprocess.run(
-        [sys.executable, "-c", RUN], input=text, capture_output=True, text=True, timeout=120, check=False
-    )
+    ran = forked.run("-c", RUN, input=text)
     said = ran.stdout.splitlines()
     assert ran.returncode == 0, (len(said), caffe_pb2.NetParameter.FromString(drawn[len(said) // 2]), ran.stderr[-500:])
     assert len(said) == 2 * len(drawn) and 0.1 < said.count("ran") / len(said) < 0.9

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import multiprocessing
 import os
 import re
 import signal
@@ -24,6 +25,7 @@ from caffe import parallel, rng, world
 from caffe.errors import SolverError
 from caffe.parallel import gradients, processes, rendezvous
 from caffe.solvers.signals import StopRequested
+from tests import forked
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch without torch.distributed")
 
@@ -248,14 +250,6 @@ def alone_and_in_a_folder_of_its_own(tmp_path, monkeypatch):
     world.set_multiprocess(False)
 
 
-def start(*words, **kwargs):
-    """Run this file as a program."""
-    path = os.pathsep.join(sys.path)
-    return subprocess.Popen(
-        [sys.executable, __file__, *words], env={**os.environ, "PYTHONPATH": path, **kwargs}, stderr=subprocess.PIPE
-    )
-
-
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     """Return what rank 0, here, and rank 1, in a process of its own, made of EVERYTHING."""
@@ -266,20 +260,20 @@ def both(tmp_path_factory):
         patch.setenv("CAFFE_PARALLEL_TIMEOUT", "60")
         patch.setattr(gradients, "BUCKET", 12)
         uid = parallel.NCCL.new_uid()
-        other = start("everything", os.fsdecode(uid))
-        try:
-            meet_as(0, uid)
-            mine = do_everything(0)
-            mine["states"] = sorted(path.name for path in Path("signals").glob("*.solverstate"))
-        finally:
-            rendezvous.leave()
-            world.set_solver_rank(0)
-            world.set_solver_count(1)
+        with open("errors", "w+") as errors:
+            other = forked.start(__file__, "everything", os.fsdecode(uid), stderr=errors)
             try:
-                errors = other.communicate(timeout=60)[1]
+                meet_as(0, uid)
+                mine = do_everything(0)
+                mine["states"] = sorted(path.name for path in Path("signals").glob("*.solverstate"))
             finally:
+                rendezvous.leave()
+                world.set_solver_rank(0)
+                world.set_solver_count(1)
+                other.join(60)
                 other.kill()
-            assert other.returncode == 0, errors.decode()
+                other.join()
+                assert other.exitcode == 0, Path("errors").read_text()
         return mine, dict(np.load("rank1.npz"))
 
 
@@ -442,7 +436,8 @@ def train_a_rank(folder, fails=False):
         if rank == 1 and fails:
             solver.add_callback(lambda: solver.iter == 1 and go_wrong(), lambda: None)
         if rank == 0 and not fails:
-            solver.add_callback(lambda: solver.iter == 1 and os.kill(os.getppid(), signal.SIGINT), lambda: None)
+            parent = multiprocessing.parent_process()
+            solver.add_callback(lambda: solver.iter == 1 and os.kill(parent.pid, signal.SIGINT), lambda: None)
         solver.solve()
 
 
@@ -451,10 +446,11 @@ def go_wrong():
 
 
 @pytest.fixture
-def launched(tmp_path):
+def launched(tmp_path, monkeypatch):
     """Launch two ranks of train_a_rank, as the module of its own name, which new processes can import."""
     import test_parallel  # noqa: PLC0415
 
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: forked.CONTEXT)  # test_cli.py spawns them
     folder = tmp_path / "launched"
     folder.mkdir()
     return folder, lambda *args: processes.launch(test_parallel.train_a_rank, None, 2, (str(folder), *args))
@@ -493,8 +489,15 @@ def test_torchrun_trains_with_what_join_and_train_together_say(tmp_path):
 
 
 def test_the_published_pattern_of_a_process_for_each_gpu(tmp_path):
-    program = start("train.py")
-    errors = program.communicate(timeout=100)[1].decode()
+    program = subprocess.run(
+        [sys.executable, __file__, "train.py"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    errors = program.stderr
     assert program.returncode == 0, errors
     assert len(re.findall(r"Iteration 2, lr", errors)) == 1  # the root's log alone
     finals = [np.load(f"rank{rank}.npy") for rank in (0, 1)]

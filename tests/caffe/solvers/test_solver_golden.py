@@ -69,7 +69,7 @@ def moved_ties(net, difference):
     return difference - (effects @ share.round()).reshape(difference.shape)
 
 
-@pytest.fixture(params=["cpu", pytest.param("gpu", marks=NO_GPU)])
+@pytest.fixture(params=["cpu", pytest.param("gpu", marks=[NO_GPU, pytest.mark.gpu])])
 def mode(request):
     if request.param == "gpu":
         caffe.set_mode_gpu()

@@ -10,6 +10,7 @@ import time
 import pytest
 
 import caffe_command
+from tests import forked
 
 COMMAND = [sys.executable, "-m", "caffe_command"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -37,9 +38,8 @@ class Training:
         self.folder = folder
         self.log = folder / "log.txt"
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [*COMMAND, "train", "-solver", "solver.prototxt", *flags], cwd=folder, env=ENVIRONMENT, stderr=log
-            )
+            words = ("-m", "caffe_command", "train", "-solver", "solver.prototxt", *flags)
+            self.process = forked.start(*words, cwd=folder, env=ENVIRONMENT, stderr=log)
 
     def wait_for(self, text, times=1):
         self.wait_until(lambda: self.log.read_text().count(text) >= times)
@@ -47,8 +47,11 @@ class Training:
     def wait_until(self, done):
         end = time.monotonic() + 60
         while not done():
-            assert self.process.poll() is None and time.monotonic() < end, self.log.read_text()
+            assert self.process.exitcode is None and time.monotonic() < end, self.log.read_text()
             time.sleep(0.02)
+
+    def send(self, number):
+        os.kill(self.process.pid, number)
 
     def snapshots(self):
         return sorted(path.name for path in self.folder.glob("at_iter_*.solverstate"))
@@ -64,21 +67,21 @@ def training(tmp_path):
 
     yield start
     for one in started:
-        if one.process.poll() is None:
-            one.process.kill()
-        one.process.wait()
+        one.process.kill()
+        one.process.join()
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the system has no SIGHUP")
 def test_sighup_snapshots_and_goes_on_and_sigint_snapshots_and_stops(training):
     run = training()
     run.wait_for("Iteration 100 ")
-    run.process.send_signal(signal.SIGHUP)
+    run.send(signal.SIGHUP)
     run.wait_for("Snapshotting solver state")
     displayed = run.log.read_text().count("iter/s")
     run.wait_for("iter/s", displayed + 2)
-    run.process.send_signal(signal.SIGINT)
-    assert run.process.wait(30) == 0
+    run.send(signal.SIGINT)
+    run.process.join(30)
+    assert run.process.exitcode == 0
     assert len(run.snapshots()) == 2, "each signal wrote one"
     lines = run.log.read_text().splitlines()
     assert lines[-2].endswith("] Optimization stopped early.")
@@ -89,7 +92,7 @@ def test_the_effects_of_signals_can_be_chosen(training):
     run = training("-sigint_effect", "snapshot")
     run.wait_for("Iteration 100 ")
     for count in (1, 2):
-        run.process.send_signal(signal.SIGINT)
+        run.send(signal.SIGINT)
         run.wait_until(lambda count=count: len(run.snapshots()) == count)
     displayed = run.log.read_text().count("iter/s")
     run.wait_for("iter/s", displayed + 2)

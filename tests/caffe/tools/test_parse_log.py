@@ -3,10 +3,10 @@
 import datetime
 import os
 import re
-import subprocess
-import sys
 
 import pytest
+
+from tests import forked
 
 NET = """
 name: "logged"
@@ -64,14 +64,8 @@ def lines(tmp_path_factory):
     folder = tmp_path_factory.mktemp("log")
     (folder / "net.prototxt").write_text(NET)
     (folder / "solver.prototxt").write_text(SOLVER)
-    ran = subprocess.run(
-        [sys.executable, "-m", "caffe_command", "train", "--solver=solver.prototxt"],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ("-m", "caffe_command", "train", "--solver=solver.prototxt")
+    ran = forked.run(*command, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == "", "the log goes to stderr"
     return ran.stderr.splitlines()

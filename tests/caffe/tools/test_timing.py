@@ -121,6 +121,7 @@ def test_in_gpu_mode_events_are_timed_and_waited_for_only_when_read(monkeypatch)
     assert done[-1] == "wait"
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_a_timer_waits_for_the_work():
     caffe.set_mode_gpu()
