@@ -24,8 +24,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from experiment import ROOT, settle_folders
 from nets.experiments import lookup
+from nets.folders import ROOT, settle_folders
 from published import TABLES, Column, Row, Table, reproduce
 from published.measurements import Measured, Measurements, Part, record, rows_of
 

@@ -32,7 +32,9 @@ import report
 import score
 from caffe.proto import caffe_pb2
 from datasets import DatasetError
-from experiment import (
+from nets import experiments
+from nets.convolutionalize import BASES
+from nets.folders import (
     ROOT,
     data_layers,
     experiment_name,
@@ -41,8 +43,6 @@ from experiment import (
     settle_folders,
     use_device,
 )
-from nets import experiments
-from nets.convolutionalize import BASES
 from scoring import results
 from scoring.metrics import Scores
 from training import rehearsal

@@ -33,10 +33,10 @@ import published
 from caffe.proto import caffe_pb2
 from datasets import fetch
 from datasets.catalogue import CATALOGUE, needed_by
-from experiment import ROOT, iteration_of, results_folder, run_folder
 from nets.context33 import CLASSES_FILE
 from nets.convolutionalize import BASES
 from nets.experiments import EXPERIMENTS, evaluation_split, lookup
+from nets.folders import ROOT, iteration_of, results_folder, run_folder
 from published import Row, Table
 from published.measurements import BY_HAND, Measurements
 from scoring.results import sha256

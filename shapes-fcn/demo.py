@@ -27,7 +27,7 @@ import report
 import score
 from caffe.proto import caffe_pb2
 from datasets import DatasetError, shapes
-from experiment import data_folder, results_folder
+from nets.folders import data_folder, results_folder
 from published.reproduce import call
 from training import progress
 

@@ -18,8 +18,8 @@ import score
 from caffe.proto import caffe_pb2
 from datasets import shapes
 from datasets.generated import LAYOUTS
-from experiment import evaluation_prototxt
 from nets import experiments
+from nets.folders import evaluation_prototxt
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -23,13 +23,13 @@ import pytest
 from google.protobuf import text_format
 
 import caffe
-import experiment
 import nets.experiments
 import score
 import surgery
 import train
 from caffe.proto import caffe_pb2
 from datasets import shapes
+from nets import folders
 from reading import image_files
 from training import progress, snapshots
 
@@ -747,8 +747,8 @@ def test_a_solve_py_fits_its_solver_and_its_nets(name: str, called: Callable[[st
     solver = read_solver(name)
     assert said["score_every"] % solver.snapshot == 0
     assert f"{said.get('iterations') or solver.max_iter:,} iterations" in said["manual"]
-    evaluation = experiment.evaluation_prototxt(ROOT / name)
-    assert said["split"] == experiment.data_settings(evaluation)["split"]
+    evaluation = folders.evaluation_prototxt(ROOT / name)
+    assert said["split"] == folders.data_settings(evaluation)["split"]
     assert {ROOT / name / solver.test_net[0], ROOT / name / solver.train_net} < set((ROOT / name).iterdir())
     assert ROOT / name / solver.test_net[0] == evaluation
     files = [said["weights"]] if isinstance(said["weights"], str) else said["weights"] or ()

@@ -28,10 +28,10 @@ from caffe import layers as L
 from caffe.proto import caffe_pb2
 from datasets import shapes
 from datasets.generated import LAYOUTS
-from experiment import REHEARSAL, ROOT, data_folder, data_layers, read_net
 from nets import experiments, googlenet
 from nets.convolutionalize import BASES, convolutional_net, load
 from nets.definition import Experiment
+from nets.folders import REHEARSAL, ROOT, data_folder, data_layers, read_net
 
 # What the trunks' channels are divided by.
 THIN = 16
