@@ -28,12 +28,12 @@ def variants(experiments: Mapping[str, Experiment]) -> dict[str, Variant]:
 
 
 def _variant(stage: str, experiment: Experiment) -> Variant:
+    length = {"iterations": experiment.iterations, "score_every": experiment.score_every}
     return Variant(
-        partial(experiment.net, classes=CLASSES, classes_file=CLASSES_FILE),
-        experiment.splits,
-        tuple(source.replace("pascalcontext-fcn/", f"{FOLDER}/") for source in experiment.starts_from),
-        # 400,000 iterations are what the reference trains the 59 classes for.
-        heavy(experiment.splits, IMAGES, RATES[stage], max_iter=400_000, snapshot=8000),
-        f"pascalcontext-fcn/{stage}",
-        f"33 classes; published {PUBLISHED[stage]}, by the CVPR recipe (cvpr-recipe has that too)",
+        net=partial(experiment.net, classes=CLASSES, classes_file=CLASSES_FILE),
+        splits=experiment.splits,
+        starts_from=tuple(source.replace("pascalcontext-fcn/", f"{FOLDER}/") for source in experiment.starts_from),
+        **length,
+        solver=heavy(experiment.splits, IMAGES, RATES[stage], max_iter=length["iterations"], snapshot=8000),
+        about=f"33 classes; published {PUBLISHED[stage]}, by the CVPR recipe (cvpr-recipe has that too)",
     )

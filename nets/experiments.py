@@ -23,31 +23,77 @@ CONTEXT_SPLITS = {"train.prototxt": "train", "val.prototxt": "val", "deploy.prot
 TRAINVAL_SPLITS = {"trainval.prototxt": "trainval", "test.prototxt": "test", "deploy.prototxt": voc.DEPLOY}
 
 
-def staged(folder: str, fcn: Callable[..., Any], splits: Mapping[str, str], *base: str) -> dict[str, Experiment]:
-    """FOLDER32s from the base net, 16s from 32s and 8s from 16s; ``fcn`` takes the head that makes the difference."""
+HEADS = {"32s": heads.fcn32s, "16s": heads.fcn16s, "8s": heads.fcn8s}
+
+# What the experiments on a dataset have in common, as fields of Experiment.
+VOC = {"splits": VOC_SPLITS, "iterations": 100_000, "score_every": 4000}
+NYUD = {"splits": TRAINVAL_SPLITS, "iterations": 100_000, "max_iter": 300_000, "score_every": 2000}
+SIFTFLOW = NYUD
+CONTEXT = {"splits": CONTEXT_SPLITS, "iterations": 400_000, "max_iter": 300_000, "score_every": 8000}
+
+
+def staged(folder: str, fcn: Callable[..., Any], published: Mapping[str, str], **facts: Any) -> dict[str, Experiment]:
+    """FOLDER32s from VGG16, 16s from 32s and 8s from 16s; ``fcn`` takes the head that makes the difference."""
+    origins = {"32s": ("vgg16",), "16s": (f"{folder}32s",), "8s": (f"{folder}16s",)}
     return {
-        f"{folder}32s": Experiment(partial(fcn, head=heads.fcn32s), splits, base),
-        f"{folder}16s": Experiment(partial(fcn, head=heads.fcn16s), splits, (f"{folder}32s",)),
-        f"{folder}8s": Experiment(partial(fcn, head=heads.fcn8s), splits, (f"{folder}16s",)),
+        f"{folder}{stage}": Experiment(
+            net=partial(fcn, head=head), starts_from=origins[stage], published=published.get(stage, ""), **facts
+        )
+        for stage, head in HEADS.items()
     }
+
+
+def rows(table: str, *stages: str) -> dict[str, str]:
+    """The rows of a table that are called as the stages are: {"32s": "pami3/32s", ...}."""
+    return {stage: f"{table}/{stage}" for stage in stages}
 
 
 # The experiments whose prototxts are in the repository.
 EXPERIMENTS: dict[str, Experiment] = {
-    **staged("voc-fcn", voc.fcn_vgg16, VOC_SPLITS, "vgg16"),
-    "voc-fcn8s-atonce": Experiment(partial(voc.fcn_vgg16, head=heads.fcn8s_atonce), VOC_SPLITS, ("vgg16",)),
-    "voc-fcn-alexnet": Experiment(voc.fcn_alexnet, VOC_SPLITS, ("alexnet",)),
-    "voc-fcn-googlenet": Experiment(voc.fcn_googlenet, VOC_SPLITS, ("googlenet",)),
-    "nyud-fcn/color-32s": Experiment(partial(nyud.fcn, modality="color"), TRAINVAL_SPLITS, ("vgg16",)),
-    "nyud-fcn/hha-32s": Experiment(partial(nyud.fcn, modality="hha"), TRAINVAL_SPLITS, ("vgg16",)),
-    "nyud-fcn/color-d-32s": Experiment(nyud.fcn_early, TRAINVAL_SPLITS, ("vgg16",)),
-    "nyud-fcn/color-hha-32s": Experiment(nyud.fcn_late, TRAINVAL_SPLITS, ("nyud-fcn/color-32s", "nyud-fcn/hha-32s")),
-    "nyud-fcn/color-hha-16s": Experiment(
-        partial(nyud.fcn_late, skip=True), TRAINVAL_SPLITS, ("nyud-fcn/color-hha-32s",)
+    **staged("voc-fcn", voc.fcn_vgg16, published=rows("pami3", "32s", "16s", "8s"), **VOC),
+    "voc-fcn8s-atonce": Experiment(
+        net=partial(voc.fcn_vgg16, head=heads.fcn8s_atonce),
+        starts_from=("vgg16",),
+        published="pami3/8s-atonce",
+        **{**VOC, "iterations": 300_000},
     ),
-    **staged("siftflow-fcn/", siftflow.fcn, TRAINVAL_SPLITS, "vgg16"),
-    **staged("pascalcontext-fcn/", pascalcontext.fcn, CONTEXT_SPLITS, "vgg16"),
-    **staged("shapes-fcn/", shapes.fcn, VOC_SPLITS),
+    "voc-fcn-alexnet": Experiment(net=voc.fcn_alexnet, starts_from=("alexnet",), published="pami-text/alexnet", **VOC),
+    "voc-fcn-googlenet": Experiment(net=voc.fcn_googlenet, starts_from=("googlenet",), **VOC),
+    "nyud-fcn/color-32s": Experiment(
+        net=partial(nyud.fcn, modality="color"), starts_from=("vgg16",), published="pami5/32s-rgb", **NYUD
+    ),
+    "nyud-fcn/hha-32s": Experiment(
+        net=partial(nyud.fcn, modality="hha"), starts_from=("vgg16",), published="pami5/32s-hha", **NYUD
+    ),
+    "nyud-fcn/color-d-32s": Experiment(net=nyud.fcn_early, starts_from=("vgg16",), published="pami5/32s-rgbd", **NYUD),
+    "nyud-fcn/color-hha-32s": Experiment(
+        net=nyud.fcn_late,
+        starts_from=("nyud-fcn/color-32s", "nyud-fcn/hha-32s"),
+        published="pami5/32s-rgb-hha",
+        **NYUD,
+    ),
+    "nyud-fcn/color-hha-16s": Experiment(
+        net=partial(nyud.fcn_late, skip=True), starts_from=("nyud-fcn/color-hha-32s",), **NYUD
+    ),
+    **staged("siftflow-fcn/", siftflow.fcn, published=rows("pami6", "8s"), **SIFTFLOW),
+    **staged("pascalcontext-fcn/", pascalcontext.fcn, published=rows("pami7", "32s", "16s", "8s"), **CONTEXT),
+    "shapes-fcn/32s": Experiment(
+        net=partial(shapes.fcn, head=heads.fcn32s), splits=VOC_SPLITS, iterations=4800, score_every=1600
+    ),
+    "shapes-fcn/16s": Experiment(
+        net=partial(shapes.fcn, head=heads.fcn16s),
+        splits=VOC_SPLITS,
+        starts_from=("shapes-fcn/32s",),
+        iterations=2000,
+        score_every=1000,
+    ),
+    "shapes-fcn/8s": Experiment(
+        net=partial(shapes.fcn, head=heads.fcn8s),
+        splits=VOC_SPLITS,
+        starts_from=("shapes-fcn/16s",),
+        iterations=1600,
+        score_every=800,
+    ),
 }
 
 # Those whose prototxts are written when they are asked for, by their folder and their own name in it.
@@ -77,10 +123,10 @@ def lookup(name: str, root: Path = ROOT) -> Experiment:
     return experiment
 
 
-def evaluation_split(name: str) -> str:
-    """The split that an experiment is scored on: that of its val.prototxt or test.prototxt."""
-    splits = lookup(name).splits
-    return splits["val.prototxt" if "val.prototxt" in splits else "test.prototxt"]
+def solve(name: str) -> tuple[str, list[str]]:
+    """The folder in which an experiment is trained, and what follows `python`: solve.py, and a variant's own name."""
+    folder, _, own_name = name.partition("/")
+    return (folder, ["solve.py", own_name]) if name in VARIANTS else (name, ["solve.py"])
 
 
 def write(name: str, root: Path = ROOT, thin: int = 1) -> list[Path]:

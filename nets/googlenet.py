@@ -7,11 +7,16 @@ has such a one.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from caffe import layers as L
 from caffe import params as P
+from nets import heads
 from nets.multipliers import LEARNED
+
+# With a kernel of 63 the crop's offset is whole: 1; with 64 it would be 1.5.
+fcn32s = partial(heads.fcn32s, kernel_size=63, crop=heads.crop_through_concat)
 
 # After each pooling layer the modules that follow, and the channels of their convolutions:
 # 1x1; 3x3_reduce, 3x3; 5x5_reduce, 5x5; pool_proj.

@@ -16,7 +16,7 @@ import caffe
 from caffe import layers as L
 from nets import heads, vgg16, voc
 from nets.definition import Experiment
-from nets.recipes import heavy
+from nets.recipes import heavy, lengths
 
 DATASET = "dataset.json"
 
@@ -53,11 +53,13 @@ def _experiment(folder: str, stage: str, data: str, classes: int, pixels: int, i
     head, before, share = STAGES[stage]
     # More digits than two would say that the rule is exact.
     rate = float(f"{RATE * share * PIXELS / pixels:.1e}")
+    solver = heavy(SPLITS, images["val"], base_lr=rate)
     return Experiment(
-        partial(fcn, head=head, data=data, classes=classes),
-        SPLITS,
-        (f"{folder}/{before}" if before else "vgg16",),
-        solver=heavy(SPLITS, images["val"], base_lr=rate),
+        net=partial(fcn, head=head, data=data, classes=classes),
+        splits=SPLITS,
+        starts_from=(f"{folder}/{before}" if before else "vgg16",),
+        solver=solver,
+        **lengths(solver),
     )
 
 

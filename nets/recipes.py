@@ -26,15 +26,17 @@ COMMON = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Variant(Experiment):
-    """An experiment that differs from another, ``of``, by little; all its files are written when it is asked for.
+    """An experiment that differs from another by little; all its files are written when it is asked for."""
 
-    It is scored as often as its solver takes a snapshot.
-    """
-
-    about: str = ""
+    about: str
     """One line: what differs, what the papers say of it, and what was chosen where they are silent."""
+
+
+def lengths(solver: Mapping[str, Any]) -> dict[str, int]:
+    """The length of a training by its solver's fields, and its scorings: as often as it takes a snapshot."""
+    return {"iterations": solver["max_iter"], "score_every": solver["snapshot"]}
 
 
 def heavy(splits: Mapping[str, str], images: int, base_lr: float = 1e-10, **others: Any) -> dict[str, Any]:
