@@ -179,22 +179,25 @@ def _variant(
     about: str,
     net: Callable[..., Any] = fcn,
     *,
+    of: str = "voc-fcn32s",
     starts_from: tuple[str, ...] = ("vgg16",),
     splits: Mapping[str, str] = SPLITS,
     solver: Mapping[str, Any] | None = None,
 ) -> Variant:
     solver = heavy(splits, SEG11VALID) if solver is None else solver
-    return Variant(net=net, splits=splits, starts_from=starts_from, **lengths(solver), solver=solver, about=about)
+    return Variant(
+        net=net, splits=splits, starts_from=starts_from, **lengths(solver), solver=solver, of=of, about=about
+    )
 
 
 # Of table 1, its nets: 175 epochs of VOC's own 1,112 images, 20 at a step.
 _TABLE1 = "CVPR recipe on VOC's 1,112 train images, scored on all of its val; published mean IU"
 
 
-def _table1(about: str, net: Callable[..., Any], base: str, base_lr: float) -> Variant:
+def _table1(about: str, net: Callable[..., Any], of: str, base: str, base_lr: float) -> Variant:
     net = partial(net, data_dir=DATA, normalize=True, sbdd=False)
     solver = accumulated(VOC_SPLITS, VAL, base_lr, max_iter=9730, snapshot=973)
-    return _variant(about, net, starts_from=(base,), splits=VOC_SPLITS, solver=solver)
+    return _variant(about, net, of=of, starts_from=(base,), splits=VOC_SPLITS, solver=solver)
 
 
 def _sampled(about: str, keep: float, images: int) -> Variant:
@@ -233,7 +236,7 @@ PUBLISHED = {
     "dilated": "pami-text/dilated",
     "lr-drop": "pami-text/lr-drop",
     "pool5-stride1": "pami-text/pool5-stride-1",
-    "scratch": "pami-text/scratch",
+    "scratch": "pami-text/from-scratch",
     "sampled-100": "fig5/full",
     "sampled-50": "fig5/half",
     "sampled-25": "fig5/quarter",
@@ -245,13 +248,17 @@ VARIANTS: dict[str, Variant] = {
         "table1-alexnet": _table1(
             f"{_TABLE1} 39.8; rate 1e-3, biases' rate doubled as the papers say",
             partial(changed, biases_doubled, voc.fcn_alexnet),
+            "voc-fcn-alexnet",
             "alexnet",
             1e-3,
         ),
-        "table1-vgg16": _table1(f"{_TABLE1} 56.0; rate 1e-4", partial(voc.fcn_vgg16, head=heads.fcn32s), "vgg16", 1e-4),
+        "table1-vgg16": _table1(
+            f"{_TABLE1} 56.0; rate 1e-4", partial(voc.fcn_vgg16, head=heads.fcn32s), "voc-fcn32s", "vgg16", 1e-4
+        ),
         "table1-googlenet": _table1(
             f"{_TABLE1} 42.5 (of the authors' own GoogLeNet; here BVLC's); rate 5e-5",
             voc.fcn_googlenet,
+            "voc-fcn-googlenet",
             "googlenet",
             5e-5,
         ),
@@ -290,6 +297,7 @@ VARIANTS: dict[str, Variant] = {
         "max-fusion": _variant(
             "FCN-16s with the maximum of the two scores for their sum; published: hard to learn",
             partial(fcn, head=partial(heads.fcn16s, fuse=larger)),
+            of="voc-fcn16s",
             starts_from=("voc-fcn32s",),
             solver=heavy(SPLITS, SEG11VALID, 1e-12),
         ),
@@ -301,6 +309,7 @@ VARIANTS: dict[str, Variant] = {
         "learned-interpolation": _variant(
             "FCN-8s whose 2x interpolation learns, as in the papers; from FCN-16s, whose does not, as in the reference",
             partial(fcn, head=partial(heads.fcn8s, interpolation=[{"lr_mult": 1}])),
+            of="voc-fcn8s",
             starts_from=("voc-fcn16s",),
             solver=heavy(SPLITS, SEG11VALID, 1e-14),
         ),

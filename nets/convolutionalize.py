@@ -115,12 +115,18 @@ def main(argv: Sequence[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("base", choices=[name for name, base in BASES.items() if base.inner_products])
+    parser.add_argument("base", choices=BASES)
     parser.add_argument("source", nargs="?", type=Path, help="the classifier's weights (data/ilsvrc-nets/...)")
     parser.add_argument("out", nargs="?", type=Path, help="the file to write (data/ilsvrc-nets/BASE-fcn.caffemodel)")
     options = parser.parse_args(argv)
+    base = BASES[options.base]
+    if not base.inner_products:
+        raise SystemExit(
+            f"{base.title}'s layers are convolutions already: training starts from {base.weights} as it is, which "
+            f"`{base.obtain}` gets."
+        )
     try:
-        print(convolutionalize(BASES[options.base], options.source, options.out))
+        print(convolutionalize(base, options.source, options.out))
     except (OSError, RuntimeError, ValueError) as error:
         raise SystemExit(str(error)) from error
     return 0

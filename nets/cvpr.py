@@ -92,5 +92,6 @@ def _variant(name: str, experiment: Experiment, base_lr: float, about: str) -> V
         **lengths(solver),
         solver=solver,
         published=PUBLISHED.get(name, ""),
+        of=experiment.of if isinstance(experiment, Variant) else name,
         about=about,
     )

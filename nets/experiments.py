@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,74 +25,61 @@ TRAINVAL_SPLITS = {"trainval.prototxt": "trainval", "test.prototxt": "test", "de
 
 HEADS = {"32s": heads.fcn32s, "16s": heads.fcn16s, "8s": heads.fcn8s}
 
-# What the experiments on a dataset have in common, as fields of Experiment.
-VOC = {"splits": VOC_SPLITS, "iterations": 100_000, "score_every": 4000}
-NYUD = {"splits": TRAINVAL_SPLITS, "iterations": 100_000, "max_iter": 300_000, "score_every": 2000}
-SIFTFLOW = NYUD
-CONTEXT = {"splits": CONTEXT_SPLITS, "iterations": 400_000, "max_iter": 300_000, "score_every": 8000}
+# The experiments on a dataset, with what they have in common.
+Kind = Callable[..., Experiment]
+VOC: Kind = partial(Experiment, splits=VOC_SPLITS, iterations=100_000, score_every=4000)
+NYUD: Kind = partial(Experiment, splits=TRAINVAL_SPLITS, iterations=100_000, max_iter=300_000, score_every=2000)
+SIFTFLOW: Kind = NYUD
+CONTEXT: Kind = partial(Experiment, splits=CONTEXT_SPLITS, iterations=400_000, max_iter=300_000, score_every=8000)
+SHAPES: Kind = partial(Experiment, splits=VOC_SPLITS)
 
 
-def staged(folder: str, fcn: Callable[..., Any], published: Mapping[str, str], **facts: Any) -> dict[str, Experiment]:
-    """FOLDER32s from VGG16, 16s from 32s and 8s from 16s; ``fcn`` takes the head that makes the difference."""
-    origins = {"32s": ("vgg16",), "16s": (f"{folder}32s",), "8s": (f"{folder}16s",)}
+def staged(
+    kind: Kind, folder: str, fcn: Callable[..., Any], table: str, scored: Sequence[str]
+) -> dict[str, Experiment]:
+    """FOLDER32s from VGG16, 16s from 32s and 8s from 16s; ``fcn`` takes the head that makes the difference.
+
+    ``scored``: those that have a row in the papers' ``table``, which is called as they are.
+    """
+    origins = {"32s": "vgg16", "16s": f"{folder}32s", "8s": f"{folder}16s"}
     return {
-        f"{folder}{stage}": Experiment(
-            net=partial(fcn, head=head), starts_from=origins[stage], published=published.get(stage, ""), **facts
+        f"{folder}{stage}": kind(
+            net=partial(fcn, head=head),
+            starts_from=(origins[stage],),
+            published=f"{table}/{stage}" if stage in scored else "",
         )
         for stage, head in HEADS.items()
     }
 
 
-def rows(table: str, *stages: str) -> dict[str, str]:
-    """The rows of a table that are called as the stages are: {"32s": "pami3/32s", ...}."""
-    return {stage: f"{table}/{stage}" for stage in stages}
-
-
 # The experiments whose prototxts are in the repository.
 EXPERIMENTS: dict[str, Experiment] = {
-    **staged("voc-fcn", voc.fcn_vgg16, published=rows("pami3", "32s", "16s", "8s"), **VOC),
-    "voc-fcn8s-atonce": Experiment(
+    **staged(VOC, "voc-fcn", voc.fcn_vgg16, "pami3", ("32s", "16s", "8s")),
+    "voc-fcn8s-atonce": VOC(
         net=partial(voc.fcn_vgg16, head=heads.fcn8s_atonce),
         starts_from=("vgg16",),
+        iterations=300_000,
         published="pami3/8s-atonce",
-        **{**VOC, "iterations": 300_000},
     ),
-    "voc-fcn-alexnet": Experiment(net=voc.fcn_alexnet, starts_from=("alexnet",), published="pami-text/alexnet", **VOC),
-    "voc-fcn-googlenet": Experiment(net=voc.fcn_googlenet, starts_from=("googlenet",), **VOC),
-    "nyud-fcn/color-32s": Experiment(
-        net=partial(nyud.fcn, modality="color"), starts_from=("vgg16",), published="pami5/32s-rgb", **NYUD
+    "voc-fcn-alexnet": VOC(net=voc.fcn_alexnet, starts_from=("alexnet",), published="pami-text/alexnet"),
+    "voc-fcn-googlenet": VOC(net=voc.fcn_googlenet, starts_from=("googlenet",)),
+    "nyud-fcn/color-32s": NYUD(
+        net=partial(nyud.fcn, modality="color"), starts_from=("vgg16",), published="pami5/32s-rgb"
     ),
-    "nyud-fcn/hha-32s": Experiment(
-        net=partial(nyud.fcn, modality="hha"), starts_from=("vgg16",), published="pami5/32s-hha", **NYUD
+    "nyud-fcn/hha-32s": NYUD(net=partial(nyud.fcn, modality="hha"), starts_from=("vgg16",), published="pami5/32s-hha"),
+    "nyud-fcn/color-d-32s": NYUD(net=nyud.fcn_early, starts_from=("vgg16",), published="pami5/32s-rgbd"),
+    "nyud-fcn/color-hha-32s": NYUD(
+        net=nyud.fcn_late, starts_from=("nyud-fcn/color-32s", "nyud-fcn/hha-32s"), published="pami5/32s-rgb-hha"
     ),
-    "nyud-fcn/color-d-32s": Experiment(net=nyud.fcn_early, starts_from=("vgg16",), published="pami5/32s-rgbd", **NYUD),
-    "nyud-fcn/color-hha-32s": Experiment(
-        net=nyud.fcn_late,
-        starts_from=("nyud-fcn/color-32s", "nyud-fcn/hha-32s"),
-        published="pami5/32s-rgb-hha",
-        **NYUD,
+    "nyud-fcn/color-hha-16s": NYUD(net=partial(nyud.fcn_late, skip=True), starts_from=("nyud-fcn/color-hha-32s",)),
+    **staged(SIFTFLOW, "siftflow-fcn/", siftflow.fcn, "pami6", ("8s",)),
+    **staged(CONTEXT, "pascalcontext-fcn/", pascalcontext.fcn, "pami7", ("32s", "16s", "8s")),
+    "shapes-fcn/32s": SHAPES(net=partial(shapes.fcn, head=heads.fcn32s), iterations=4800, score_every=1600),
+    "shapes-fcn/16s": SHAPES(
+        net=partial(shapes.fcn, head=heads.fcn16s), starts_from=("shapes-fcn/32s",), iterations=2000, score_every=1000
     ),
-    "nyud-fcn/color-hha-16s": Experiment(
-        net=partial(nyud.fcn_late, skip=True), starts_from=("nyud-fcn/color-hha-32s",), **NYUD
-    ),
-    **staged("siftflow-fcn/", siftflow.fcn, published=rows("pami6", "8s"), **SIFTFLOW),
-    **staged("pascalcontext-fcn/", pascalcontext.fcn, published=rows("pami7", "32s", "16s", "8s"), **CONTEXT),
-    "shapes-fcn/32s": Experiment(
-        net=partial(shapes.fcn, head=heads.fcn32s), splits=VOC_SPLITS, iterations=4800, score_every=1600
-    ),
-    "shapes-fcn/16s": Experiment(
-        net=partial(shapes.fcn, head=heads.fcn16s),
-        splits=VOC_SPLITS,
-        starts_from=("shapes-fcn/32s",),
-        iterations=2000,
-        score_every=1000,
-    ),
-    "shapes-fcn/8s": Experiment(
-        net=partial(shapes.fcn, head=heads.fcn8s),
-        splits=VOC_SPLITS,
-        starts_from=("shapes-fcn/16s",),
-        iterations=1600,
-        score_every=800,
+    "shapes-fcn/8s": SHAPES(
+        net=partial(shapes.fcn, head=heads.fcn8s), starts_from=("shapes-fcn/16s",), iterations=1600, score_every=800
     ),
 }
 

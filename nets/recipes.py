@@ -30,11 +30,13 @@ COMMON = {
 class Variant(Experiment):
     """An experiment that differs from another by little; all its files are written when it is asked for."""
 
+    of: str
+    """The experiment that it varies, as which its net is filled."""
     about: str
     """One line: what differs, what the papers say of it, and what was chosen where they are silent."""
 
 
-def lengths(solver: Mapping[str, Any]) -> dict[str, int]:
+def lengths(solver: Mapping[str, Any]) -> dict[str, Any]:
     """The length of a training by its solver's fields, and its scorings: as often as it takes a snapshot."""
     return {"iterations": solver["max_iter"], "score_every": solver["snapshot"]}
 

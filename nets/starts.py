@@ -38,9 +38,7 @@ def _file(origin: str, home: Path) -> Path:
         return data_folder() / "ilsvrc-nets" / BASES[origin].weights
     if _is_file(origin):
         return home / data_path(origin)
-    return (
-        run_folder(origin) / f"train_iter_{lookup(origin).iterations}.caffemodel"
-    )  # the last that its training leaves
+    return run_folder(origin) / f"train_iter_{lookup(origin).iterations}.caffemodel"
 
 
 def _is_file(origin: str) -> bool:

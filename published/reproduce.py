@@ -226,9 +226,8 @@ def _has_begun(name: str, options: Options) -> bool:
 def _fetch(rows: Sequence[Row], trained: Sequence[str], options: Options) -> list[Step]:
     """Return the step that fetches the data and weights that are not there, if any are."""
     models = [row.experiment for row in rows if row.released]
-    data = {name for experiment in [*trained, *models] for name in needed_by(experiment)} - {
-        base.fetch for base in BASES.values()
-    }
+    bases = {base.fetch for base in BASES.values()}
+    data = {name for experiment in [*trained, *models] for name in needed_by(experiment)} - bases
     if any("upper-bounds" in row.analyses for row in rows):
         data |= {"voc2011", "sbd"}
     weights = {

@@ -7,13 +7,15 @@ import os
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import analyze
 from datasets import shapes
-from nets import folders
+from nets import folders, starts
+from nets.experiments import lookup
 from published import reproduce
 from scoring import results
 
@@ -24,8 +26,8 @@ def test_without_it_everything_lies_as_in_the_reference(monkeypatch):
     monkeypatch.delenv("FCN_RESULTS", raising=False)
     assert folders.results_folder() == ROOT / "results"
     assert folders.run_folder("voc-fcn8s") == ROOT / "voc-fcn8s" / "snapshot"
-    weights = ROOT / "voc-fcn16s" / ".." / "voc-fcn32s" / "snapshot" / "train_iter_9.caffemodel"
-    assert folders.found_snapshot(weights) == weights
+    weights = ROOT / "voc-fcn32s" / "snapshot" / "train_iter_100000.caffemodel"
+    assert starts.files(lookup("voc-fcn16s"), ROOT / "voc-fcn16s") == [weights]
 
 
 def test_it_holds_results_snapshots_and_rehearsals(monkeypatch, tmp_path):
@@ -33,11 +35,14 @@ def test_it_holds_results_snapshots_and_rehearsals(monkeypatch, tmp_path):
     assert folders.results_folder() == tmp_path
     assert folders.run_folder("nyud-fcn/hha-32s") == tmp_path / "nyud-fcn" / "hha-32s" / "snapshot"
     assert folders.run_folder("voc-fcn8s", kind="rehearsal") == tmp_path / "voc-fcn8s" / "rehearsal"
-    weights = ROOT / "voc-fcn16s" / ".." / "voc-fcn32s" / "snapshot" / "train_iter_9.caffemodel"
-    assert folders.found_snapshot(weights) == tmp_path / "voc-fcn32s" / "snapshot" / "train_iter_9.caffemodel"
+    weights = tmp_path / "voc-fcn32s" / "snapshot" / "train_iter_100000.caffemodel"
+    assert starts.files(lookup("voc-fcn16s"), ROOT / "voc-fcn16s") == [weights]
     # What is no snapshot, or in no experiment, stays where it is.
-    for other in (ROOT / "data" / "ilsvrc-nets" / "vgg16-fcn.caffemodel", tmp_path / "snapshot" / "x.caffemodel"):
-        assert folders.found_snapshot(other) == other
+    monkeypatch.delenv("FCN_DATA", raising=False)
+    assert starts.files(lookup("voc-fcn32s"), ROOT / "voc-fcn32s") == [ROOT / "data/ilsvrc-nets/vgg16-fcn.caffemodel"]
+    other = tmp_path / "snapshot" / "x.caffemodel"
+    own = replace(lookup("voc-fcn32s"), starts_from=(str(other), "../snapshot/y.caffemodel"))
+    assert starts.files(own, tmp_path / "my-fcn") == [other, tmp_path / "my-fcn/../snapshot/y.caffemodel"]
     assert reproduce._final_weights("voc-fcn32s", reproduce.Options()).is_relative_to(tmp_path)
 
 

@@ -56,9 +56,6 @@ def rehearse(out: Path, *argv: str, name: str = "voc-fcn16s", begin: Any = start
         str(ROOT / name / "solve.py"),
         None,
         start=begin,
-        weights="../not/asked/for.caffemodel",
-        split=experiments.evaluation_split(name),
-        score_every=1,
         argv=["--rehearse", "4", "--out", str(out), "--no-report", *argv],
     )
 
@@ -150,9 +147,7 @@ def test_an_experiment_that_nobody_knows_is_refused(here: Path) -> None:
             str(here / "my-fcn" / "solve.py"),
             None,
             start=start,
-            weights=None,
-            split="val",
-            score_every=0,
+            experiment=experiments.lookup("voc-fcn32s"),
             argv=["--rehearse", "--out", str(here / "out")],
         )
 
