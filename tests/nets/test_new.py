@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -15,9 +16,11 @@ import pytest
 from google.protobuf import text_format
 from PIL import Image
 
+import caffe
 import vis
 from caffe.proto import caffe_pb2
 from nets import new, own
+from nets.bases import BASES
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = (40, 30)  # width, height
@@ -73,6 +76,61 @@ def test_experiments_are_written_for_a_folder(data):
     assert solver.test_iter == [2]
     # solve.py says to lower the rate in this file where the loss is not finite.
     assert "yours to change" in (root / "boxes-fcn" / "16s" / "solver.prototxt").read_text().splitlines()[0]
+
+
+@pytest.mark.parametrize("thin", [1, 16])
+@pytest.mark.parametrize(
+    ("trunk", "stages", "first", "rate"),
+    [
+        ("vgg16", {"32s", "16s", "8s"}, "conv1_1", 1e-10),
+        ("alexnet", {"32s"}, "conv1", 1e-9),
+        ("googlenet", {"32s"}, "conv1/7x7_s2", 5e-11),
+    ],
+)
+def test_a_trunk_is_chosen_and_may_be_thin(data, trunk, stages, first, rate, thin):
+    text = set_up(data, trunk=trunk, thin=thin)
+    root = data.parents[1]
+    assert {path.name for path in (root / "boxes-fcn").iterdir() if path.is_dir()} == stages
+    assert ("has 32s alone: there are no skips for it here" in text) == (len(stages) == 1)
+    experiment = own.find("boxes-fcn/32s", root)
+    # A thin net has weights of its own: there are none that it could start from.
+    assert experiment.starts_from == ((trunk,) if thin == 1 else ())
+    net = text_format.Parse((root / "boxes-fcn/32s/train.prototxt").read_text(), caffe_pb2.NetParameter())
+    layers = {layer.name: layer for layer in net.layer}
+    assert layers[first].convolution_param.num_output == {"alexnet": 96}.get(trunk, 64) // thin
+    assert layers["score_fr"].convolution_param.num_output == 3
+    fillers = {layer.convolution_param.weight_filler.type for layer in net.layer if layer.type == "Convolution"}
+    assert fillers == ({"constant"} if thin == 1 else {"constant", "msra"})  # The score layer starts at 0.
+    solver = text_format.Parse((root / "boxes-fcn/32s/solver.prototxt").read_text(), caffe_pb2.SolverParameter())
+    assert solver.base_lr == pytest.approx(150 * rate if thin == 1 else 0.01)
+    said = " ".join((root / "boxes-fcn/32s/solve.py").read_text().split())
+    assert f"for {solver.max_iter:,} iterations, and scores on the 2 of val.txt every {solver.snapshot:,}" in said
+    assert f"from {BASES[trunk].title if thin == 1 else 'nothing'}" in said
+    if len(stages) == 1:
+        assert own.find("boxes-fcn/16s", root) is None
+
+
+@pytest.mark.parametrize("trunk", BASES)
+def test_a_thin_trunk_needs_no_weights_and_scores_every_pixel(data, trunk, monkeypatch, tmp_path):
+    set_up(data, trunk=trunk, thin=16)
+    root = data.parents[1]
+    monkeypatch.chdir(root / "boxes-fcn/32s")
+    net = caffe.Net("train.prototxt", caffe.TRAIN)
+    start = runpy.run_path("solve.py")["start"]
+    start(net)
+    loss = net.forward()["loss"]
+    assert net.blobs["score"].data.shape == (1, 3, SIZE[1], SIZE[0])
+    assert loss == pytest.approx(np.log(3), rel=1e-5)  # scores of zero
+    net.backward()
+    assert net.params["score_fr"][0].diff.any()
+
+
+def test_what_was_set_up_before_there_were_trunks_is_on_vgg16(data):
+    set_up(data)
+    path = data.parents[1] / "boxes-fcn" / own.DATASET
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps({key: stored[key] for key in ("data", "classes", "pixels", "images")}))
+    assert own.find("boxes-fcn/32s", data.parents[1]).starts_from == ("vgg16",)
 
 
 def test_lists_that_are_there_are_kept(data):
@@ -186,16 +244,27 @@ def test_bad_names_and_folders(data, tmp_path, capsys):
 
 
 @pytest.fixture
-def in_the_repository(data: Path) -> Iterator[Path]:
+def in_the_repository(data: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """The experiments of the boxes in the repository itself, where a user has them; removed in the end."""
     folder = ROOT / "boxes_of_the_tests-fcn"
     shutil.rmtree(folder, ignore_errors=True)
-    new.new("boxes_of_the_tests", data, data.parents[1].parent / "names.txt")
+    new.new("boxes_of_the_tests", data, data.parents[1].parent / "names.txt", **request.param)
     yield folder
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("stage", ["32s", "8s"])
+@pytest.mark.parametrize(
+    ("stage", "in_the_repository"),
+    [
+        ("32s", {}),
+        ("8s", {}),
+        ("32s", {"trunk": "alexnet"}),
+        ("32s", {"trunk": "googlenet"}),
+        ("32s", {"trunk": "googlenet", "thin": 16}),
+    ],
+    indirect=["in_the_repository"],
+    ids=str,
+)
 def test_they_train_and_are_scored(stage, in_the_repository, data, tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, "solve.py", "--rehearse", "30", "--no-report", "--out", str(out)]
