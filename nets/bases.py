@@ -32,6 +32,8 @@ class Base:
     """The file of the weights that training starts from, in data/ilsvrc-nets."""
     inner_products: tuple[str, ...] = ()
     """Its layers that are convolutions in the trunk; () where the classifier is convolutional, and starts as it is."""
+    least: int = 1
+    """The least height and width of an image, in pixels, that leaves the last layers anything to see."""
     pad: int = 0
     """The classifier's first convolution's padding, where the trunk has 100 pixels for the first inner product."""
 
@@ -81,6 +83,7 @@ _BASES = (
         fetch="googlenet",
         source="bvlc_googlenet.caffemodel",
         weights="bvlc_googlenet.caffemodel",
+        least=31,
     ),
 )
 

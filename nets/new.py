@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nets.bases import BASES
+from nets.bases import BASES, Base
 from nets.experiments import ROOT, lookup, write
 from nets.own import DATASET, STAGES, Dataset
 from nets.voc import VOID
@@ -142,7 +142,7 @@ def new(
     names = _class_names(classes)
     drawn = not _list_file(data, "train").is_file()
     lists = _lists(data, val_share, seed)
-    pixels, shares = _check(data, lists, names)
+    pixels, shares = _check(data, lists, names, BASES[trunk])
 
     if drawn:
         for split, ids in lists.items():
@@ -241,7 +241,7 @@ def _list_file(data: Path, split: str) -> Path:
     return data / f"{split}.txt"
 
 
-def _check(data: Path, lists: dict[str, list[str]], names: Sequence[str]) -> tuple[int, np.ndarray]:
+def _check(data: Path, lists: dict[str, list[str]], names: Sequence[str], base: Base) -> tuple[int, np.ndarray]:
     """Read every image and label; gives the median of pixels an image, and each class's share of the labelled ones."""
     images: dict[str, Path] = {}
     label_files: dict[str, Path] = {}
@@ -258,6 +258,11 @@ def _check(data: Path, lists: dict[str, list[str]], names: Sequence[str]) -> tup
             raise ValueError(
                 f"{image_file} is {size[0]} x {size[1]} pixels (width x height), but {label_file} "
                 f"{labels.shape[1]} x {labels.shape[0]}: they have to lie on each other."
+            )
+        if min(size) < base.least:
+            raise ValueError(
+                f"{image_file} is {size[0]} x {size[1]} pixels: {base.title} takes none of less than {base.least} a "
+                "side. Choose another --trunk, or scale images and labels up."
             )
         here = np.bincount(labels.ravel(), minlength=256)
         beyond = np.flatnonzero(here[len(names) : VOID]) + len(names)
