@@ -22,7 +22,7 @@ import caffe
 from caffe.proto import caffe_pb2
 from nets import experiments
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = experiments.ROOT
 
 # What of an image the data layers can hide.
 MASKS = ("foreground", "background", "both")
