@@ -34,8 +34,8 @@ from PIL import Image
 import caffe
 import vis
 from caffe.proto import caffe_pb2
-from experiment import data_folder, results_folder, use_device
 from nets.experiments import EXPERIMENTS, lookup
+from nets.folders import data_folder, results_folder, use_device
 from nets.structure import structure
 from reading.image_files import read_ids, read_index_image
 from scoring.metrics import Scores, fast_hist

@@ -30,7 +30,8 @@ from PIL import Image
 import caffe
 import layers
 import vis
-from experiment import (
+from layers import NYUDSegDataLayer, network_input, read_image
+from nets.folders import (
     add_options,
     data_layers,
     data_settings,
@@ -43,7 +44,6 @@ from experiment import (
     unfilled_layers,
     use_device,
 )
-from layers import NYUDSegDataLayer, network_input, read_image
 from reading.image_files import read_log_depth
 from scoring.results import head_name
 

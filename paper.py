@@ -24,8 +24,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from experiment import ROOT, settle_folders
 from nets.experiments import lookup
+from nets.folders import ROOT, settle_folders
 from published import TABLES, Column, Row, Table, reproduce
 from published.measurements import Measured, Measurements, Part, record, rows_of
 
@@ -134,7 +134,7 @@ def remarks(table: Table, row: Row, measured: Measured) -> list[str]:
     """Return what has to be said of a row's numbers, in sentences or less."""
     said = [row.note] if row.note else []
     if measured.iteration is not None and not row.released:
-        trained = reproduce.iterations(row.experiment)
+        trained = lookup(row.experiment).iterations
         if measured.iteration < trained:
             said.append(f"Here at iteration {measured.iteration:,} of {trained:,}.")
     return said + ([partly(table, row, measured.part)] if measured.part is not None else [])
@@ -143,7 +143,7 @@ def remarks(table: Table, row: Row, measured: Measured) -> list[str]:
 def partly(table: Table, row: Row, part: Part) -> str:
     """Return in a sentence what was measured on a part of a row's images, and on how many."""
     assert row.split is not None
-    of_all = "" if row.released else f" of {reproduce.iterations(row.experiment):,}"
+    of_all = "" if row.released else f" of {lookup(row.experiment).iterations:,}"
     trained = f" at iteration {part.iteration:,}{of_all}" if part.iteration else ""
     values = [
         f"{column.heading} {_number(column, part.values[column.key])}"

@@ -29,7 +29,8 @@ import numpy as np
 
 import caffe
 import vis
-from experiment import (
+from layers import SegDataLayer
+from nets.folders import (
     MASKS,
     add_options,
     data_settings,
@@ -45,7 +46,6 @@ from experiment import (
     unfilled_layers,
     use_device,
 )
-from layers import SegDataLayer
 from scoring import released, submission
 from scoring.metrics import Scores, fast_hist
 from scoring.results import Scoring, head_name, result, write_result

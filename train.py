@@ -32,17 +32,17 @@ import report
 import score
 from caffe.proto import caffe_pb2
 from datasets import DatasetError
-from experiment import (
+from nets import experiments, starts
+from nets.bases import BASES
+from nets.definition import Experiment
+from nets.folders import (
     ROOT,
     data_layers,
     experiment_name,
-    found_snapshot,
     run_folder,
     settle_folders,
     use_device,
 )
-from nets import experiments
-from nets.convolutionalize import BASES
 from scoring import results
 from scoring.metrics import Scores
 from training import rehearsal
@@ -62,22 +62,16 @@ def run(
     manual: str | None,
     *,
     start: Start,
-    weights: str | tuple[str, ...] | None,
-    split: str,
-    score_every: int,
-    obtain: str = "",
-    iterations: int | None = None,
+    experiment: Experiment | None = None,
     folder: str | Path | None = None,
     argv: Sequence[str] | None = None,
 ) -> Scores:
     """Train an experiment, score it, and report.
 
     script: the experiment's solve.py, whose folder holds the prototxts; folder: where they are if not there, such as
-    a variant's. manual: the script's docstring, for --help. start: fills the net, from the weights files or from
-    nothing. weights: the file or files, relative to the experiment's folder, None to train from scratch; obtain says
-    how to come by them, and {path} in that where the first missing one goes. split: what the test net reads and is
-    scored on, by its heads (score.heads). score_every: iterations from one scoring to the next. iterations: to stop
-    after (default: the solver's max_iter). argv: the command line.
+    a variant's. manual: the script's docstring, for --help. start: fills the net, from the weights files that the
+    experiment starts from, or from nothing. experiment: what nets/experiments.py says of the folder; to be given for a
+    folder that it does not know. argv: the command line.
 
     Returns the last scores, of the first head. Raises SystemExit with a sentence where data, weights or a state is
     missing or a run is in the way, and with status 130 after Ctrl-C, once the iteration at hand is finished and
@@ -88,24 +82,23 @@ def run(
     if folder is not None:
         home = (home / folder).resolve()
     name = experiment_name(home)
+    experiment = experiment or _lookup(name)
     settle_folders(options.data)
     _choose_device(options)
     # The prototxts' paths are relative to the experiment, as in the reference.
     if options.rehearse is None:
         os.chdir(home)
         out = options.out or (run_folder(name) if home.is_relative_to(ROOT) else home / "snapshot")
-        default = [weights] if isinstance(weights, str) else list(weights or ())
-        given = options.weights
+        given, score_every = options.weights, _first(options.score_every, experiment.score_every)
     else:
         out = options.out or (run_folder(name, kind="rehearsal") if home.is_relative_to(ROOT) else home / "rehearsal")
-        given = default = _rehearse(name, out, start, options)
-        iterations, score_every = options.rehearse, 0
+        given, score_every = _rehearse(name, out, start, options), _first(options.score_every, 0)
 
     settings = _read_text("solver.prototxt", caffe_pb2.SolverParameter())
-    total = _first(options.iterations, iterations, settings.max_iter)
+    total = _first(options.rehearse, options.iterations, experiment.total(settings.max_iter))
     snapshots = Snapshots(out, settings)
     states = snapshots.to_resume(options.resume)
-    sources, missing = ([], []) if states else _find_weights(given, default, obtain)
+    sources, missing = ([], []) if states else _find_weights(given, experiment, home)
     missing += _missing_data(settings)
     if missing:
         raise SystemExit("\n".join(missing))
@@ -119,11 +112,11 @@ def run(
         solver = _make_solver(settings, snapshots, total, options.seed)
         begun = restore(solver, states)
         if not states:
-            _start(start, solver.net, sources, name)
+            _start(start, solver.net, sources, experiment)
         if begun > total:
             print(f"Iteration {begun} is beyond {total} already: nothing is trained, and it is scored as it is.")
             total = begun
-        scoring = Scoring(solver, name, out, split, screen, options.rehearse is not None)
+        scoring = Scoring(solver, name, out, experiment.split, screen, options.rehearse is not None)
         scoring.drop_results_beyond(begun)
         origin = f"on from iteration {begun}" if states else f"from {', '.join(sources) or 'scratch'}"
         print(f"{scoring.experiment}: to iteration {total}, {origin}; what it writes goes to {out}", flush=True)
@@ -132,7 +125,7 @@ def run(
             watch = Watch(solver, loss, total, logs, screen, settings.average_loss, settings.iter_size)
             if options.keep is not None:
                 snapshots.keep_newest(solver, options.keep, scoring.best)
-            _loop(solver, watch, scoring, snapshots, total, _first(options.score_every, score_every))
+            _loop(solver, watch, scoring, snapshots, total, score_every)
     except KeyboardInterrupt:
         screen.close()
         _say_how_to_resume(snapshots, options)
@@ -144,7 +137,8 @@ def run(
         snapshots.prune(solver.iter, options.keep, scoring.best())
     for head, scores in scoring.last.items():
         of_head = f", {results.head_name(head)}" if results.head_name(head) else ""
-        print(f"\n{scoring.experiment}, {split}{of_head} ({scores.images} images), iteration {total}, in per cent:\n")
+        what = f"{scoring.experiment}, {experiment.split}{of_head} ({scores.images} images)"
+        print(f"\n{what}, iteration {total}, in per cent:\n")
         print(scores.table(scoring.names[head]))
     if not options.no_report:
         scoring.report()
@@ -306,23 +300,34 @@ def _read_text(path: str, message: Any) -> Any:
         raise SystemExit(f"{Path(path).absolute()}: {error}") from None
 
 
+def _lookup(name: str) -> Experiment:
+    try:
+        return experiments.lookup(name)
+    except ValueError as error:
+        raise SystemExit(
+            f"{error} One of your own is an Experiment: in nets/experiments.py, or given to train.run by its solve.py."
+        ) from None
+
+
 def _find_weights(
-    asked: Sequence[Path | str] | None, default: Sequence[str], obtain: str
+    asked: Sequence[Path | str] | None, experiment: Experiment, home: Path
 ) -> tuple[list[str], list[str]]:
     """Return the weights files to start from, and the sentence about those that are missing, if any are.
 
-    asked: those that the user names, in the place of `default`.
+    asked: those that the user names, in the place of the experiment's own. home: the experiment's folder.
     """
-    if asked is not None and len(asked) != len(default):
-        wanted = f"{len(default)} ({', '.join(default)})" if default else "none: it is trained from scratch"
+    origins = experiment.starts_from
+    if asked is not None and len(asked) != len(origins):
+        wanted = f"{len(origins)} ({', '.join(origins)})" if origins else "none: it is trained from scratch"
         raise SystemExit(f"--weights names {_files(len(asked))}, but this experiment starts from {wanted}.")
-    paths = list(asked) if asked is not None else [found_snapshot(layers.data_path(path)) for path in default]
-    missing = [os.path.abspath(path) for path in paths if not os.path.isfile(path)]
+    paths = [Path(os.path.abspath(path)) for path in asked or starts.files(experiment, home)]
+    missing = [path for path in paths if not path.is_file()]
     if not missing:
         return [str(path) for path in paths], []
-    how = f" To get it: {obtain.format(path=missing[0])}." if obtain else ""
+    obtain = starts.obtain(experiment, missing[0])
+    how = f" To get it: {obtain}." if obtain else ""
     return [], [
-        f"The weights to start from are missing: there is no {' and no '.join(missing)}.{how} Weights that "
+        f"The weights to start from are missing: there is no {' and no '.join(map(str, missing))}.{how} Weights that "
         "are elsewhere can be named with --weights FILE."
     ]
 
@@ -352,7 +357,7 @@ def _missing_data(settings: Any) -> list[str]:
     return list(dict.fromkeys(problems))
 
 
-def _start(start: Start, net: caffe.Net, sources: Sequence[str], name: str) -> None:
+def _start(start: Start, net: caffe.Net, sources: Sequence[str], experiment: Experiment) -> None:
     """Fill the net of a new run; SystemExit where the weights to start from are damaged or another net's."""
     try:
         start(net, *sources)
@@ -361,8 +366,7 @@ def _start(start: Start, net: caffe.Net, sources: Sequence[str], name: str) -> N
             raise
         hint = ""
         if "fc6" in str(error):  # A classifier's inner product, where a convolution is wanted.
-            origins = experiments.lookup(name).starts_from if name in experiments.all_names() else ()
-            base = next((origin for origin in origins if origin in BASES), "vgg16")
+            base = next((origin for origin in experiment.starts_from if origin in BASES), "vgg16")
             hint = (
                 f" If that is the file of the ILSVRC classifier itself: `python -m nets convolutionalize {base}` in "
                 "the repository makes of it the one to start from."

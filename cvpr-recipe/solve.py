@@ -15,8 +15,26 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import caffe
+import surgery
 import train
 from nets import variants
 
+
+def start(net: caffe.Net, *weights: str) -> None:
+    """Take the layers of what it starts from by their names, and make the upsampling bilinear.
+
+    Of NYUDv2's nets, color-hha-32s takes two nets, each into its stream, and color-d-32s has a first layer of its own.
+    """
+    if len(weights) == 2:
+        surgery.copy_stream(net, weights[0], suffix="color")
+        surgery.copy_stream(net, weights[1], suffix="hha")
+    else:
+        net.copy_from(weights[0])
+    if "conv1_1_bgrd" in net.params:
+        surgery.add_channels(net, "conv1_1_bgrd", weights[0], "conv1_1")
+    surgery.interp(net, [layer for layer in net.params if "up" in layer])
+
+
 if __name__ == "__main__":
-    train.run(**variants.chosen(__file__, __doc__))
+    train.run(**variants.chosen(__file__, __doc__), start=start)

@@ -6,12 +6,17 @@ do, though the papers speak of doubled biases.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from caffe import layers as L
 from caffe import params as P
+from nets import heads
 
 FC_WIDTH = 4096
+
+# With a kernel of 63 the crop's offset is whole: 18; with 64 it would be 18.5.
+fcn32s = partial(heads.fcn32s, kernel_size=63)
 
 
 def trunk(n: Any, bottom: Any, dropout: bool, *, thin: int = 1, **options: Any) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from nets.definition import Experiment
-from nets.recipes import Variant, heavy
+from nets.recipes import Variant, heavy, lengths
 
 FOLDER = "pascalcontext-fcn-33"
 CLASSES = 34
@@ -28,12 +28,15 @@ def variants(experiments: Mapping[str, Experiment]) -> dict[str, Variant]:
 
 
 def _variant(stage: str, experiment: Experiment) -> Variant:
+    # As long as the reference trains the 59 classes for.
+    length = {"max_iter": experiment.iterations, "snapshot": experiment.score_every}
+    solver = heavy(experiment.splits, IMAGES, RATES[stage], **length)
     return Variant(
-        partial(experiment.net, classes=CLASSES, classes_file=CLASSES_FILE),
-        experiment.splits,
-        tuple(source.replace("pascalcontext-fcn/", f"{FOLDER}/") for source in experiment.starts_from),
-        # 400,000 iterations are what the reference trains the 59 classes for.
-        heavy(experiment.splits, IMAGES, RATES[stage], max_iter=400_000, snapshot=8000),
-        f"pascalcontext-fcn/{stage}",
-        f"33 classes; published {PUBLISHED[stage]}, by the CVPR recipe (cvpr-recipe has that too)",
+        net=partial(experiment.net, classes=CLASSES, classes_file=CLASSES_FILE),
+        splits=experiment.splits,
+        starts_from=tuple(source.replace("pascalcontext-fcn/", f"{FOLDER}/") for source in experiment.starts_from),
+        **lengths(solver),
+        solver=solver,
+        of=f"pascalcontext-fcn/{stage}",
+        about=f"33 classes; published {PUBLISHED[stage]}, by the CVPR recipe (cvpr-recipe has that too)",
     )

@@ -5,7 +5,7 @@
 
 both in data/ilsvrc-nets, unless a source and an output are named. An inner product over a window's features is a
 convolution by filters of the window's size: the values stay, in their order, and only the shapes of fc6 and fc7
-change. fc8, which scores ImageNet's classes, is left out.
+change. fc8, which scores ImageNet's classes, is left out. GoogLeNet's layers are convolutions already.
 """
 
 from __future__ import annotations
@@ -13,43 +13,17 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import caffe
-import layers
 import surgery
 from caffe import layers as L
-from nets import alexnet, vgg16
-
-FOLDER = Path(__file__).resolve().parent.parent / "data" / "ilsvrc-nets"
-
-
-@dataclass(frozen=True)
-class Base:
-    """A classifier that fully convolutional nets are made of."""
-
-    trunk: Callable[..., Any]
-    image: int
-    """Its input's height and width, in pixels, at which the last pooling layer has one window for fc6."""
-    pad: int
-    """Its first convolution's padding, in the place of the trunk's 100 pixels."""
-    source: str
-    """The file of its weights."""
-    out: str
-    """The file of the convolutional net's weights."""
-    fetch: str
-    """What `python -m datasets fetch` calls the source."""
-
-
-BASES = {
-    "vgg16": Base(vgg16.trunk, 224, 1, "VGG_ILSVRC_16_layers.caffemodel", "vgg16-fcn.caffemodel", "vgg16"),
-    "alexnet": Base(alexnet.trunk, 227, 0, "bvlc_reference_caffenet.caffemodel", "alexnet-fcn.caffemodel", "caffenet"),
-}
+from nets.bases import BASES, Base
+from nets.folders import data_folder
 
 
 def convolutionalize(base: Base, source: Path | None = None, out: Path | None = None, thin: int = 1) -> Path:
@@ -60,7 +34,7 @@ def convolutionalize(base: Base, source: Path | None = None, out: Path | None = 
     where there is no source, and ValueError where it is another net's.
     """
     source = source or in_data(base.source)
-    out = out or in_data(base.out)
+    out = out or in_data(base.weights)
     if not source.is_file():
         raise FileNotFoundError(
             f"There is no {source} to make convolutional: `python -m datasets fetch {base.fetch}` gets it, "
@@ -101,7 +75,7 @@ def classifier(base: Base, weights: Path, thin: int = 1) -> caffe.Net:
 
 
 def convolutional_net(base: Base, thin: int = 1) -> Any:
-    """The trunk of a fully convolutional net, to fc7."""
+    """The trunk of a fully convolutional net, to its last features: fc7, or GoogLeNet's inception_5b."""
     n = caffe.NetSpec()
     n.data = L.Input(shape={"dim": [1, 3, base.image, base.image]})
     base.trunk(n, n.data, dropout=False, thin=thin)
@@ -114,7 +88,7 @@ def classifier_net(base: Base, thin: int = 1) -> Any:
     for layer in net.layer:
         if list(layer.convolution_param.pad) == [100]:
             layer.convolution_param.pad[:] = [base.pad]
-        if layer.name in ("fc6", "fc7"):
+        if layer.name in base.inner_products:
             layer.type = "InnerProduct"
             layer.inner_product_param.num_output = layer.convolution_param.num_output
             layer.ClearField("convolution_param")
@@ -130,8 +104,8 @@ def load(net: Any) -> caffe.Net:
 
 
 def in_data(file: str) -> Path:
-    """Where a base net's file is: in the repository's data/ilsvrc-nets, or under FCN_DATA if that is set."""
-    return layers.data_path(f"../data/ilsvrc-nets/{file}") if os.environ.get("FCN_DATA") else FOLDER / file
+    """Where a base net's file is: in data/ilsvrc-nets, or in that of the folder that FCN_DATA names."""
+    return data_folder() / "ilsvrc-nets" / file
 
 
 def main(argv: Sequence[str]) -> int:
@@ -145,8 +119,14 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("source", nargs="?", type=Path, help="the classifier's weights (data/ilsvrc-nets/...)")
     parser.add_argument("out", nargs="?", type=Path, help="the file to write (data/ilsvrc-nets/BASE-fcn.caffemodel)")
     options = parser.parse_args(argv)
+    base = BASES[options.base]
+    if not base.inner_products:
+        raise SystemExit(
+            f"{base.title}'s layers are convolutions already: training starts from {base.weights} as it is, which "
+            f"`{base.obtain}` gets."
+        )
     try:
-        print(convolutionalize(BASES[options.base], options.source, options.out))
+        print(convolutionalize(base, options.source, options.out))
     except (OSError, RuntimeError, ValueError) as error:
         raise SystemExit(str(error)) from error
     return 0

@@ -7,11 +7,12 @@ Each is one of the other experiments with a mean loss and another solver, and st
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from nets.ablations import changed, output_only
 from nets.definition import Experiment
-from nets.recipes import Variant, accumulated
+from nets.recipes import Variant, accumulated, lengths
 
 FOLDER = "cvpr-recipe"
 
@@ -45,15 +46,32 @@ RATES = {
     "pascalcontext-fcn-33/8s": (1e-8, "33 classes; published 53.5"),
 }
 
+# The rows of the paper's tables that they give.
+PUBLISHED = {
+    "voc-fcn32s": "cvpr2/32s",
+    "voc-fcn16s": "cvpr2/16s",
+    "voc-fcn8s": "cvpr2/8s",
+    "nyud-fcn/color-32s": "cvpr4/32s-rgb",
+    "nyud-fcn/color-d-32s": "cvpr4/32s-rgbd",
+    "nyud-fcn/hha-32s": "cvpr4/32s-hha",
+    "nyud-fcn/color-hha-32s": "cvpr4/32s-rgb-hha",
+    "nyud-fcn/color-hha-16s": "cvpr4/16s-rgb-hha",
+    "siftflow-fcn/16s": "cvpr5/16s",
+    "pascalcontext-fcn/32s": "cvpr-context/32s",
+    "pascalcontext-fcn/16s": "cvpr-context/16s",
+    "pascalcontext-fcn/8s": "cvpr-context/8s",
+    "pascalcontext-fcn-33/32s": "cvpr-context/32s-33",
+    "pascalcontext-fcn-33/16s": "cvpr-context/16s-33",
+    "pascalcontext-fcn-33/8s": "cvpr-context/8s-33",
+}
+
 
 def variants(experiments: Mapping[str, Experiment]) -> dict[str, Variant]:
     """The variants, by their names, of ``experiments``."""
     made = {own_name(name): _variant(name, experiments[name], *RATES[name]) for name in RATES}
     tuned = made[own_name("voc-fcn32s")]
     about = "nothing learns but the score layer; published 45.4"
-    fixed = Variant(
-        partial(changed, output_only, tuned.net), tuned.splits, tuned.starts_from, tuned.solver, tuned.of, about
-    )
+    fixed = replace(tuned, net=partial(changed, output_only, tuned.net), about=about, published="cvpr2/32s-fixed")
     return {f"{own_name('voc-fcn32s')}-fixed": fixed, **made}
 
 
@@ -66,11 +84,14 @@ def _variant(name: str, experiment: Experiment, base_lr: float, about: str) -> V
     # The other experiments lie as deep as this folder's, with the same way to the data.
     data = {"data_dir": "../../data"} if name.startswith("voc") else {}
     images, max_iter, snapshot = next(length for prefix, length in LENGTHS.items() if name.startswith(prefix))
+    solver = accumulated(experiment.splits, images, base_lr, max_iter, snapshot)
     return Variant(
-        partial(experiment.net, normalize=True, **data),
-        experiment.splits,
-        tuple(own_name(source) if source in RATES else source for source in experiment.starts_from),
-        accumulated(experiment.splits, images, base_lr, max_iter, snapshot),
-        experiment.of or name,
-        about,
+        net=partial(experiment.net, normalize=True, **data),
+        splits=experiment.splits,
+        starts_from=tuple(own_name(source) if source in RATES else source for source in experiment.starts_from),
+        **lengths(solver),
+        solver=solver,
+        published=PUBLISHED.get(name, ""),
+        of=experiment.of if isinstance(experiment, Variant) else name,
+        about=about,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,31 +23,64 @@ CONTEXT_SPLITS = {"train.prototxt": "train", "val.prototxt": "val", "deploy.prot
 TRAINVAL_SPLITS = {"trainval.prototxt": "trainval", "test.prototxt": "test", "deploy.prototxt": voc.DEPLOY}
 
 
-def staged(folder: str, fcn: Callable[..., Any], splits: Mapping[str, str], *base: str) -> dict[str, Experiment]:
-    """FOLDER32s from the base net, 16s from 32s and 8s from 16s; ``fcn`` takes the head that makes the difference."""
+HEADS = {"32s": heads.fcn32s, "16s": heads.fcn16s, "8s": heads.fcn8s}
+
+# The experiments on a dataset, with what they have in common.
+Kind = Callable[..., Experiment]
+VOC: Kind = partial(Experiment, splits=VOC_SPLITS, iterations=100_000, score_every=4000)
+NYUD: Kind = partial(Experiment, splits=TRAINVAL_SPLITS, iterations=100_000, max_iter=300_000, score_every=2000)
+SIFTFLOW: Kind = NYUD
+CONTEXT: Kind = partial(Experiment, splits=CONTEXT_SPLITS, iterations=400_000, max_iter=300_000, score_every=8000)
+SHAPES: Kind = partial(Experiment, splits=VOC_SPLITS)
+
+
+def staged(
+    kind: Kind, folder: str, fcn: Callable[..., Any], table: str, scored: Sequence[str]
+) -> dict[str, Experiment]:
+    """FOLDER32s from VGG16, 16s from 32s and 8s from 16s; ``fcn`` takes the head that makes the difference.
+
+    ``scored``: those that have a row in the papers' ``table``, which is called as they are.
+    """
+    origins = {"32s": "vgg16", "16s": f"{folder}32s", "8s": f"{folder}16s"}
     return {
-        f"{folder}32s": Experiment(partial(fcn, head=heads.fcn32s), splits, base),
-        f"{folder}16s": Experiment(partial(fcn, head=heads.fcn16s), splits, (f"{folder}32s",)),
-        f"{folder}8s": Experiment(partial(fcn, head=heads.fcn8s), splits, (f"{folder}16s",)),
+        f"{folder}{stage}": kind(
+            net=partial(fcn, head=head),
+            starts_from=(origins[stage],),
+            published=f"{table}/{stage}" if stage in scored else "",
+        )
+        for stage, head in HEADS.items()
     }
 
 
 # The experiments whose prototxts are in the repository.
 EXPERIMENTS: dict[str, Experiment] = {
-    **staged("voc-fcn", voc.fcn_vgg16, VOC_SPLITS, "vgg16"),
-    "voc-fcn8s-atonce": Experiment(partial(voc.fcn_vgg16, head=heads.fcn8s_atonce), VOC_SPLITS, ("vgg16",)),
-    "voc-fcn-alexnet": Experiment(voc.fcn_alexnet, VOC_SPLITS, ("alexnet",)),
-    "voc-fcn-googlenet": Experiment(voc.fcn_googlenet, VOC_SPLITS, ("googlenet",)),
-    "nyud-fcn/color-32s": Experiment(partial(nyud.fcn, modality="color"), TRAINVAL_SPLITS, ("vgg16",)),
-    "nyud-fcn/hha-32s": Experiment(partial(nyud.fcn, modality="hha"), TRAINVAL_SPLITS, ("vgg16",)),
-    "nyud-fcn/color-d-32s": Experiment(nyud.fcn_early, TRAINVAL_SPLITS, ("vgg16",)),
-    "nyud-fcn/color-hha-32s": Experiment(nyud.fcn_late, TRAINVAL_SPLITS, ("nyud-fcn/color-32s", "nyud-fcn/hha-32s")),
-    "nyud-fcn/color-hha-16s": Experiment(
-        partial(nyud.fcn_late, skip=True), TRAINVAL_SPLITS, ("nyud-fcn/color-hha-32s",)
+    **staged(VOC, "voc-fcn", voc.fcn_vgg16, "pami3", ("32s", "16s", "8s")),
+    "voc-fcn8s-atonce": VOC(
+        net=partial(voc.fcn_vgg16, head=heads.fcn8s_atonce),
+        starts_from=("vgg16",),
+        iterations=300_000,
+        published="pami3/8s-atonce",
     ),
-    **staged("siftflow-fcn/", siftflow.fcn, TRAINVAL_SPLITS, "vgg16"),
-    **staged("pascalcontext-fcn/", pascalcontext.fcn, CONTEXT_SPLITS, "vgg16"),
-    **staged("shapes-fcn/", shapes.fcn, VOC_SPLITS),
+    "voc-fcn-alexnet": VOC(net=voc.fcn_alexnet, starts_from=("alexnet",), published="pami-text/alexnet"),
+    "voc-fcn-googlenet": VOC(net=voc.fcn_googlenet, starts_from=("googlenet",)),
+    "nyud-fcn/color-32s": NYUD(
+        net=partial(nyud.fcn, modality="color"), starts_from=("vgg16",), published="pami5/32s-rgb"
+    ),
+    "nyud-fcn/hha-32s": NYUD(net=partial(nyud.fcn, modality="hha"), starts_from=("vgg16",), published="pami5/32s-hha"),
+    "nyud-fcn/color-d-32s": NYUD(net=nyud.fcn_early, starts_from=("vgg16",), published="pami5/32s-rgbd"),
+    "nyud-fcn/color-hha-32s": NYUD(
+        net=nyud.fcn_late, starts_from=("nyud-fcn/color-32s", "nyud-fcn/hha-32s"), published="pami5/32s-rgb-hha"
+    ),
+    "nyud-fcn/color-hha-16s": NYUD(net=partial(nyud.fcn_late, skip=True), starts_from=("nyud-fcn/color-hha-32s",)),
+    **staged(SIFTFLOW, "siftflow-fcn/", siftflow.fcn, "pami6", ("8s",)),
+    **staged(CONTEXT, "pascalcontext-fcn/", pascalcontext.fcn, "pami7", ("32s", "16s", "8s")),
+    "shapes-fcn/32s": SHAPES(net=partial(shapes.fcn, head=heads.fcn32s), iterations=4800, score_every=1600),
+    "shapes-fcn/16s": SHAPES(
+        net=partial(shapes.fcn, head=heads.fcn16s), starts_from=("shapes-fcn/32s",), iterations=2000, score_every=1000
+    ),
+    "shapes-fcn/8s": SHAPES(
+        net=partial(shapes.fcn, head=heads.fcn8s), starts_from=("shapes-fcn/16s",), iterations=1600, score_every=800
+    ),
 }
 
 # Those whose prototxts are written when they are asked for, by their folder and their own name in it.
@@ -77,10 +110,10 @@ def lookup(name: str, root: Path = ROOT) -> Experiment:
     return experiment
 
 
-def evaluation_split(name: str) -> str:
-    """The split that an experiment is scored on: that of its val.prototxt or test.prototxt."""
-    splits = lookup(name).splits
-    return splits["val.prototxt" if "val.prototxt" in splits else "test.prototxt"]
+def solve(name: str) -> tuple[str, list[str]]:
+    """The folder in which an experiment is trained, and what follows `python`: solve.py, and a variant's own name."""
+    folder, _, own_name = name.partition("/")
+    return (folder, ["solve.py", own_name]) if name in VARIANTS else (name, ["solve.py"])
 
 
 def write(name: str, root: Path = ROOT, thin: int = 1) -> list[Path]:

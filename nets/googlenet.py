@@ -7,11 +7,16 @@ has such a one.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from caffe import layers as L
 from caffe import params as P
+from nets import heads
 from nets.multipliers import LEARNED
+
+# With a kernel of 63 the crop's offset is whole: 1; with 64 it would be 1.5.
+fcn32s = partial(heads.fcn32s, kernel_size=63, crop=heads.crop_through_concat)
 
 # After each pooling layer the modules that follow, and the channels of their convolutions:
 # 1x1; 3x3_reduce, 3x3; 5x5_reduce, 5x5; pool_proj.
@@ -28,45 +33,54 @@ MODULES = {
 }
 
 
-def trunk(n: Any, bottom: Any, dropout: bool, *, thin: int = 1) -> Any:
+def trunk(n: Any, bottom: Any, dropout: bool, *, thin: int = 1, **filler: Any) -> Any:
     """Add conv1 ... inception_5b to the NetSpec ``n``; gives the last top, 1024 channels divided by ``thin``.
 
-    The paper keeps dropout where the classifier had it, which is here: 0.4, once, before the scores. The
-    classifier dropped averages over the image, this one drops at every place by itself.
+    ``filler`` goes to every convolution. The paper keeps dropout where the classifier had it, which is here: 0.4, once,
+    before the scores. The classifier dropped averages over the image, this one drops at every place by itself.
     """
-    top = conv_relu(n, "conv1", "7x7_s2", bottom, 64 // thin, kernel_size=7, stride=2, pad=3)
+    top = conv_relu(n, "conv1", "7x7_s2", bottom, 64 // thin, kernel_size=7, stride=2, pad=3, **filler)
     n["pool1/3x3_s2"] = halve(top)
     n["pool1/norm1"] = normalise(n["pool1/3x3_s2"])
-    top = conv_relu(n, "conv2", "3x3_reduce", n["pool1/norm1"], 64 // thin, kernel_size=1)
-    top = conv_relu(n, "conv2", "3x3", top, 192 // thin, kernel_size=3, pad=1)
+    top = conv_relu(n, "conv2", "3x3_reduce", n["pool1/norm1"], 64 // thin, kernel_size=1, **filler)
+    top = conv_relu(n, "conv2", "3x3", top, 192 // thin, kernel_size=3, pad=1, **filler)
     n["conv2/norm2"] = top = normalise(top)
     for pool, modules in MODULES.items():
         n[f"{pool}/3x3_s2"] = top = halve(top)
         for module, widths in modules.items():
-            top = inception(n, f"inception_{module}", top, *(width // thin for width in widths))
+            top = inception(n, f"inception_{module}", top, *(width // thin for width in widths), **filler)
     if dropout:
         n["inception_5b/drop"] = top = L.Dropout(top, dropout_ratio=0.4, in_place=True)
     return top
 
 
 def inception(
-    n: Any, module: str, bottom: Any, w1: int, w3_reduce: int, w3: int, w5_reduce: int, w5: int, w_pool: int
+    n: Any,
+    module: str,
+    bottom: Any,
+    w1: int,
+    w3_reduce: int,
+    w3: int,
+    w5_reduce: int,
+    w5: int,
+    w_pool: int,
+    **filler: Any,
 ) -> Any:
     """Four branches side by side, none of which moves a pixel, concatenated as ``<module>/output``."""
-    a = conv_relu(n, module, "1x1", bottom, w1, kernel_size=1)
-    b = conv_relu(n, module, "3x3_reduce", bottom, w3_reduce, kernel_size=1)
-    b = conv_relu(n, module, "3x3", b, w3, kernel_size=3, pad=1)
-    c = conv_relu(n, module, "5x5_reduce", bottom, w5_reduce, kernel_size=1)
-    c = conv_relu(n, module, "5x5", c, w5, kernel_size=5, pad=2)
+    a = conv_relu(n, module, "1x1", bottom, w1, kernel_size=1, **filler)
+    b = conv_relu(n, module, "3x3_reduce", bottom, w3_reduce, kernel_size=1, **filler)
+    b = conv_relu(n, module, "3x3", b, w3, kernel_size=3, pad=1, **filler)
+    c = conv_relu(n, module, "5x5_reduce", bottom, w5_reduce, kernel_size=1, **filler)
+    c = conv_relu(n, module, "5x5", c, w5, kernel_size=5, pad=2, **filler)
     n[f"{module}/pool"] = L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=3, stride=1, pad=1)
-    d = conv_relu(n, module, "pool_proj", n[f"{module}/pool"], w_pool, kernel_size=1)
+    d = conv_relu(n, module, "pool_proj", n[f"{module}/pool"], w_pool, kernel_size=1, **filler)
     n[f"{module}/output"] = L.Concat(a, b, c, d)
     return n[f"{module}/output"]
 
 
-def conv_relu(n: Any, module: str, name: str, bottom: Any, num_output: int, **window: int) -> Any:
+def conv_relu(n: Any, module: str, name: str, bottom: Any, num_output: int, **options: Any) -> Any:
     """The convolution ``<module>/<name>`` and its ReLU, ``<module>/relu_<name>`` without a stride's _s2."""
-    conv = L.Convolution(bottom, num_output=num_output, param=LEARNED, **window)
+    conv = L.Convolution(bottom, num_output=num_output, param=LEARNED, **options)
     relu = L.ReLU(conv, in_place=True)
     n[f"{module}/{name}"], n[f"{module}/relu_{name.replace('_s2', '')}"] = conv, relu
     return relu

@@ -5,7 +5,9 @@
 DATA holds images/ID.jpg (or .png, ...) and labels/ID.png, where a label's pixels are class indices, 255 void; --classes
 names the classes, one a line, in that order. Every image and label is read and checked. Where DATA has no train.txt and
 val.txt, they are written: --val-share of the labelled, drawn by --seed, is for scoring. Then come, in cells-fcn/, the
-experiments 32s, 16s and 8s with their solve.py. With DATA in the repository's data/, the folder also works elsewhere.
+experiments 32s, 16s and 8s with their solve.py; on AlexNet and GoogLeNet (--trunk), for which there are no skips here,
+32s alone. --thin N makes nets that learn from nothing, as the demo's do. With DATA in the repository's data/, the
+folder also works elsewhere.
 """
 
 from __future__ import annotations
@@ -16,24 +18,28 @@ import os
 import random
 import re
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from nets.experiments import ROOT, write
-from nets.own import DATASET, STAGES
+from nets.bases import BASES, Base
+from nets.experiments import ROOT, lookup, write
+from nets.own import DATASET, STAGES, Dataset
+from nets.voc import VOID
 from reading.folder_files import LABEL_SUFFIXES, SUFFIXES, files_by_id, find_images, find_labels, some
 from reading.image_files import read_image, read_index_image, read_lines
-from vis import VOID
+
+# What the trunks' narrowest layers can be divided by; 1 is the whole trunk.
+THIN = (1, 2, 4, 8, 16)
 
 SOLVE = '''"""Train FCN-{stage} on {name}, from {origin}.
 
     cd {folder}/{stage} && python solve.py --gpu 0
 
-Trains on the {train:,} images of train.txt, one an iteration, for 100,000 iterations, and scores on the {val:,} of
-val.txt every 4,000. The rate is the reference's for VOC, made to fit these images' size; where the loss is not finite,
-divide base_lr in solver.prototxt by 10.
+{what}
 """
 
 from __future__ import annotations
@@ -48,23 +54,29 @@ import surgery
 import train
 
 
-def start(net: caffe.Net, weights: str) -> None:
-    """Take {origin}'s layers by their names, and make the upsampling bilinear."""
-    net.copy_from(weights)
-    surgery.interp(net, [layer for layer in net.params if "up" in layer])
+{start}
 
 
 if __name__ == "__main__":
-    train.run(
-        __file__,
-        __doc__,
-        start=start,
-        weights="{weights}",
-        obtain="{obtain}",
-        split="val",
-        score_every=4000,
-    )
+    train.run(__file__, __doc__, start=start)
 '''
+
+START = '''def start(net: caffe.Net, weights: str) -> None:
+    """Take {origin}'s layers by their names, and make the upsampling bilinear."""
+    net.copy_from(weights)
+    surgery.interp(net, [layer for layer in net.params if "up" in layer])'''
+
+START_FROM_NOTHING = '''def start(net: caffe.Net) -> None:
+    """Make the upsampling bilinear; the prototxt's fillers have done the rest."""
+    surgery.interp(net, [layer for layer in net.params if "up" in layer])'''
+
+WHAT = (
+    "Trains on the {train:,} images of train.txt, one an iteration, for {iterations:,} iterations, and scores on the "
+    "{val:,} of val.txt every {score_every:,}. {rate}; where the loss is not finite, divide base_lr in solver.prototxt "
+    "by 10."
+)
+RATE = "The rate is the reference's for VOC, made to fit these images' size"
+THIN_RATE = "The net is thin, and its rate the demo's"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,9 +91,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--val-share", type=float, default=0.2, metavar="X", help="of the ids, for scoring (%(default)s)"
     )
     parser.add_argument("--seed", type=int, default=1337, metavar="N", help="of the draw (%(default)s)")
+    parser.add_argument(
+        "--trunk", choices=BASES, default="vgg16", help="the classifier that the nets are made of (%(default)s)"
+    )
+    parser.add_argument(
+        "--thin",
+        type=int,
+        choices=THIN,
+        default=1,
+        metavar="N",
+        help="divide the trunk's channels by N (2, 4, 8 or 16), and train from random weights, with nothing to fetch",
+    )
     options = parser.parse_args(argv)
     try:
-        print(new(options.name, options.data, options.classes, options.val_share, options.seed))
+        made = new(
+            options.name, options.data, options.classes, options.val_share, options.seed, options.trunk, options.thin
+        )
+        print(made)
     except (OSError, ValueError) as error:
         print(f"python -m nets new: {error}", file=sys.stderr)
         return 1
@@ -91,8 +117,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def new(name: str, data: Path, classes: Path, val_share: float = 0.2, seed: int = 1337, root: Path = ROOT) -> str:
+def new(
+    name: str,
+    data: Path,
+    classes: Path,
+    val_share: float = 0.2,
+    seed: int = 1337,
+    trunk: str = "vgg16",
+    thin: int = 1,
+    root: Path = ROOT,
+) -> str:
     """Set up a dataset's experiments in ``root``; gives the text that says what was done and what comes next.
+
+    ``trunk``: one of nets/bases.py. ``thin``: what its channels are divided by, for nets from random weights.
 
     Raises FileNotFoundError for what is missing and ValueError for what cannot be learned from, naming the file.
     """
@@ -105,39 +142,51 @@ def new(name: str, data: Path, classes: Path, val_share: float = 0.2, seed: int 
     names = _class_names(classes)
     drawn = not _list_file(data, "train").is_file()
     lists = _lists(data, val_share, seed)
-    pixels, shares = _check(data, lists, names)
+    pixels, shares = _check(data, lists, names, BASES[trunk])
 
     if drawn:
         for split, ids in lists.items():
             _list_file(data, split).write_text("".join(f"{i}\n" for i in ids), encoding="utf-8")
     (root / folder).mkdir()
     images = {split: len(ids) for split, ids in lists.items()}
-    stored = {"data": _relative(data, root), "classes": len(names), "pixels": pixels, "images": images}
-    (root / folder / DATASET).write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
-    for stage, (_, before, _) in STAGES.items():
+    dataset = Dataset(
+        data=_relative(data, root), classes=len(names), pixels=pixels, images=images, trunk=trunk, thin=thin
+    )
+    (root / folder / DATASET).write_text(json.dumps(asdict(dataset), indent=1) + "\n", encoding="utf-8")
+    for stage in dataset.stages:
         write(f"{folder}/{stage}", root)
         (root / folder / stage / "classes.txt").write_text("".join(f"{n}\n" for n in names), encoding="utf-8")
-        text = SOLVE.format(
-            stage=stage,
-            name=name,
-            folder=folder,
-            origin=f"FCN-{before}" if before else "VGG16",
-            weights=f"../{before}/snapshot/train_iter_100000.caffemodel"
-            if before
-            else "../../data/ilsvrc-nets/vgg16-fcn.caffemodel",
-            obtain=f"cd ../{before} && python solve.py"
-            if before
-            else "cd ../.. && python -m datasets fetch vgg16 && python -m nets convolutionalize vgg16",
-            **images,
-        )
-        (root / folder / stage / "solve.py").write_text(text, encoding="utf-8")
+        (root / folder / stage / "solve.py").write_text(_solve(name, stage, dataset, root), encoding="utf-8")
     table = "\n".join(f"  {100 * share:6.2f} %  {n}" for n, share in zip(names, shares, strict=True))
     unlabelled = sorted(set(files_by_id(data / "images", SUFFIXES)) - set().union(*lists.values())) if drawn else []
     left_out = f"Without a label, and so in neither list: {some(unlabelled)}\n" if unlabelled else ""
+    alone = f"{dataset.base.title} has 32s alone: there are no skips for it here.\n" if len(dataset.stages) == 1 else ""
     return (
         f"{name}: {images['train']} images to train on, {images['val']} to score on; the labelled pixels are\n{table}\n"
-        f"{left_out}"
+        f"{left_out}{alone}"
         f"Next: cd {folder}/32s && python solve.py --gpu 0 (first, to see that all works: python solve.py --rehearse)"
+    )
+
+
+def _solve(name: str, stage: str, dataset: Dataset, root: Path) -> str:
+    """A stage's solve.py."""
+    folder = f"{name}-fcn"
+    experiment = lookup(f"{folder}/{stage}", root)
+    before, _ = STAGES[stage]
+    origin = f"FCN-{before}" if before else dataset.base.title if experiment.starts_from else "nothing"
+    what = WHAT.format(
+        iterations=experiment.iterations,
+        score_every=experiment.score_every,
+        rate=RATE if dataset.thin == 1 else THIN_RATE,
+        **dataset.images,
+    )
+    return SOLVE.format(
+        stage=stage,
+        name=name,
+        folder=folder,
+        origin=origin,
+        what=textwrap.fill(what, 120),
+        start=(START if experiment.starts_from else START_FROM_NOTHING).format(origin=origin),
     )
 
 
@@ -192,7 +241,7 @@ def _list_file(data: Path, split: str) -> Path:
     return data / f"{split}.txt"
 
 
-def _check(data: Path, lists: dict[str, list[str]], names: Sequence[str]) -> tuple[int, np.ndarray]:
+def _check(data: Path, lists: dict[str, list[str]], names: Sequence[str], base: Base) -> tuple[int, np.ndarray]:
     """Read every image and label; gives the median of pixels an image, and each class's share of the labelled ones."""
     images: dict[str, Path] = {}
     label_files: dict[str, Path] = {}
@@ -209,6 +258,11 @@ def _check(data: Path, lists: dict[str, list[str]], names: Sequence[str]) -> tup
             raise ValueError(
                 f"{image_file} is {size[0]} x {size[1]} pixels (width x height), but {label_file} "
                 f"{labels.shape[1]} x {labels.shape[0]}: they have to lie on each other."
+            )
+        if min(size) < base.least:
+            raise ValueError(
+                f"{image_file} is {size[0]} x {size[1]} pixels: {base.title} takes none of less than {base.least} a "
+                "side. Choose another --trunk, or scale images and labels up."
             )
         here = np.bincount(labels.ravel(), minlength=256)
         beyond = np.flatnonzero(here[len(names) : VOID]) + len(names)

@@ -1,4 +1,4 @@
-"""The papers' two ways to optimise, as a solver's fields, and what a variant of an experiment is.
+"""The papers' two ways to optimise and the demo's, as a solver's fields, and what a variant of an experiment is.
 
 The TPAMI paper's, which the reference solvers have: one image an iteration, momentum 0.99, and a loss that is the sum
 over the pixels, so that the rate is small ("heavy"). The CVPR paper's: 20 images an iteration, whose gradients are
@@ -26,15 +26,19 @@ COMMON = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Variant(Experiment):
-    """An experiment that differs from another, ``of``, by little; all its files are written when it is asked for.
+    """An experiment that differs from another by little; all its files are written when it is asked for."""
 
-    It is scored as often as its solver takes a snapshot.
-    """
-
-    about: str = ""
+    of: str
+    """The experiment that it varies, as which its net is filled."""
+    about: str
     """One line: what differs, what the papers say of it, and what was chosen where they are silent."""
+
+
+def lengths(solver: Mapping[str, Any]) -> dict[str, Any]:
+    """The length of a training by its solver's fields, and its scorings: as often as it takes a snapshot."""
+    return {"iterations": solver["max_iter"], "score_every": solver["snapshot"]}
 
 
 def heavy(splits: Mapping[str, str], images: int, base_lr: float = 1e-10, **others: Any) -> dict[str, Any]:
@@ -45,6 +49,15 @@ def heavy(splits: Mapping[str, str], images: int, base_lr: float = 1e-10, **othe
     """
     fields = {"base_lr": base_lr, "momentum": 0.99, "iter_size": 1, "max_iter": 100_000, "snapshot": 4000}
     return {**_nets(splits, images), **COMMON, **fields, **others}
+
+
+def light(splits: Mapping[str, str], images: int, base_lr: float, **others: Any) -> dict[str, Any]:
+    """The solver's fields for thin nets from random weights, with ``others`` in the place of some: the demo's recipe.
+
+    One image an iteration, momentum 0.9, a loss that is the mean over the pixels, and a rate that falls to 0.
+    """
+    fields = {"base_lr": base_lr, "lr_policy": "poly", "power": 0.9, "momentum": 0.9, "max_iter": 20_000}
+    return {**_nets(splits, images), **COMMON, "snapshot": 2000, **fields, **others}
 
 
 def accumulated(

@@ -7,12 +7,11 @@ dropout and no loss.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import caffe
 from caffe import layers as L
-from nets import alexnet, googlenet, heads, vgg16
+from nets import alexnet, googlenet, vgg16
 
 DEPLOY = "deploy"
 
@@ -27,18 +26,16 @@ def fcn_vgg16(split: str, head: Callable[..., None], thin: int = 1, **options: A
 
 
 def fcn_alexnet(split: str, thin: int = 1, *, normalize: bool = True, **options: Any) -> Any:
-    """FCN-AlexNet at stride 32. With a kernel of 63 the crop's offset is whole: 18; with 64 it would be 18.5.
+    """FCN-AlexNet at stride 32.
 
     Its loss is the mean over the pixels, and its solver's the papers' first recipe: 20 images an iteration.
     """
-    head = partial(heads.fcn32s, kernel_size=63)
-    return fcn(split, alexnet.trunk, head, thin, normalize=normalize, **options)
+    return fcn(split, alexnet.trunk, alexnet.fcn32s, thin, normalize=normalize, **options)
 
 
 def fcn_googlenet(split: str, thin: int = 1, **options: Any) -> Any:
-    """FCN-GoogLeNet at stride 32. With a kernel of 63 the crop's offset is whole: 1; with 64 it would be 1.5."""
-    head = partial(heads.fcn32s, kernel_size=63, crop=heads.crop_through_concat)
-    return fcn(split, googlenet.trunk, head, thin, **options)
+    """FCN-GoogLeNet at stride 32."""
+    return fcn(split, googlenet.trunk, googlenet.fcn32s, thin, **options)
 
 
 def fcn(

@@ -16,8 +16,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import caffe
+import surgery
 import train
 from nets import variants
 
+
+def start(net: caffe.Net, weights: str) -> None:
+    """Take the layers of what it starts from by their names, and make the upsampling bilinear."""
+    net.copy_from(weights)
+    surgery.interp(net, [layer for layer in net.params if "up" in layer])
+
+
 if __name__ == "__main__":
-    train.run(**variants.chosen(__file__, __doc__))
+    train.run(**variants.chosen(__file__, __doc__), start=start)

@@ -26,7 +26,7 @@ import numpy as np
 
 import analyze
 import published
-from experiment import ROOT, results_folder, run_folder
+from nets.folders import ROOT, results_folder, run_folder
 from nets.structure import structure
 from published import Column, Row, Table
 from scoring.metrics import Scores

@@ -27,23 +27,17 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from google.protobuf import text_format
-
 import published
-from caffe.proto import caffe_pb2
 from datasets import fetch
 from datasets.catalogue import CATALOGUE, needed_by
-from experiment import ROOT, iteration_of, results_folder, run_folder
+from nets.bases import BASES
 from nets.context33 import CLASSES_FILE
-from nets.convolutionalize import BASES
-from nets.experiments import EXPERIMENTS, evaluation_split, lookup
+from nets.experiments import lookup, solve
+from nets.folders import ROOT, iteration_of, results_folder, run_folder
 from published import Row, Table
 from published.measurements import BY_HAND, Measurements
 from scoring.results import sha256
 from scoring.submission import TEST_SPLITS
-
-# What an experiment may start from that is no experiment, and the file of weights that it is fetched as.
-FETCHED = {**{name: base.fetch for name, base in BASES.items()}, "googlenet": "googlenet"}
 
 
 @dataclass(frozen=True)
@@ -195,35 +189,9 @@ def commands(table: Table, row: Row) -> list[str]:
         return []
     steps = _measure(table, row, Options(), None)
     if row.experiment and not row.released:
-        folder, arguments = _solve(row.experiment)
+        folder, arguments = solve(row.experiment)
         steps = [Step(f"train {row.experiment}", tuple(arguments), folder), *steps]
     return [step.command for step in steps]
-
-
-def iterations(name: str) -> int:
-    """Return how many iterations an experiment trains for: as its solve.py says, else its solver's max_iter.
-
-    Raises ValueError where there is no such experiment, FileNotFoundError where its solver.prototxt is missing.
-    """
-    experiment = lookup(name)
-    if experiment.solver is not None:
-        return int(experiment.solver["max_iter"])
-    said = _said_iterations((ROOT / name / "solve.py").read_text(encoding="utf-8"))
-    if said is not None:
-        return said
-    text = (ROOT / name / "solver.prototxt").read_text(encoding="utf-8")
-    return int(text_format.Parse(text, caffe_pb2.SolverParameter()).max_iter)
-
-
-@cache
-def _said_iterations(program: str) -> int | None:
-    """Return the number that a solve.py gives train.run as ``iterations``, None if it gives none."""
-    for node in ast.walk(ast.parse(program)):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "run":
-            for keyword in node.keywords:
-                if keyword.arg == "iterations" and isinstance(keyword.value, ast.Constant):
-                    return int(str(keyword.value.value))
-    return None
 
 
 def _with_what_they_are_against(found: Iterable[tuple[Table, Row]]) -> list[tuple[Table, Row]]:
@@ -239,7 +207,7 @@ def _chains(names: Iterable[str], options: Options) -> list[str]:
     """Return experiments, each after those whose weights it still has to start from."""
     found: dict[str, None] = {}
     for name in names:
-        sources = [source for source in _starts_from(name, options) if source not in FETCHED]
+        sources = [source for source in _starts_from(name, options) if source not in BASES]
         found.update(dict.fromkeys([*_chains(sources, options), name]))
     return list(found)
 
@@ -258,14 +226,15 @@ def _has_begun(name: str, options: Options) -> bool:
 def _fetch(rows: Sequence[Row], trained: Sequence[str], options: Options) -> list[Step]:
     """Return the step that fetches the data and weights that are not there, if any are."""
     models = [row.experiment for row in rows if row.released]
-    data = {name for experiment in [*trained, *models] for name in needed_by(experiment)} - set(FETCHED.values())
+    bases = {base.fetch for base in BASES.values()}
+    data = {name for experiment in [*trained, *models] for name in needed_by(experiment)} - bases
     if any("upper-bounds" in row.analyses for row in rows):
         data |= {"voc2011", "sbd"}
     weights = {
-        FETCHED[source]
+        BASES[source].fetch
         for name in trained
         for source in _starts_from(name, options)
-        if source in FETCHED and not (source in BASES and _convolutional(source, options).is_file())
+        if source in BASES and not _base_weights(source, options).is_file()
     }
     # In the catalogue's order, whatever asks for it first.
     wanted = [name for name in CATALOGUE if name in data | weights or name in models]
@@ -278,17 +247,17 @@ def _fetch(rows: Sequence[Row], trained: Sequence[str], options: Options) -> lis
 def _convolutionalize(trained: Sequence[str], options: Options) -> list[Step]:
     steps = []
     for name, base in BASES.items():
-        if any(name in _starts_from(experiment, options) for experiment in trained):
-            out = _convolutional(name, options)
+        if base.inner_products and any(name in _starts_from(experiment, options) for experiment in trained):
+            out = _base_weights(name, options)
             files = () if options.data is None else (str(out.with_name(base.source)), str(out))
             arguments = ("-m", "nets", "convolutionalize", name, *files)
             steps.append(Step(f"make {name}'s inner products convolutions", arguments, done=out.is_file()))
     return steps
 
 
-def _convolutional(base: str, options: Options) -> Path:
-    """Return the file of a base net, made convolutional."""
-    return options.data_folder / "ilsvrc-nets" / BASES[base].out
+def _base_weights(base: str, options: Options) -> Path:
+    """Return the file of a base net's weights that training starts from."""
+    return options.data_folder / "ilsvrc-nets" / BASES[base].weights
 
 
 def _out(name: str, options: Options) -> Path:
@@ -301,27 +270,19 @@ def _out(name: str, options: Options) -> Path:
 def _final_weights(name: str, options: Options) -> Path:
     """Return the weights that an experiment's training ends with; where there are none yet, as they will be called."""
     out = _out(name, options)
-    final = options.iterations if options.iterations is not None else iterations(name)
+    final = options.iterations if options.iterations is not None else lookup(name).iterations
     there = [path for path in out.glob("*.caffemodel*") if iteration_of(path) == final]
     return there[0] if there else out / f"train_iter_{final}.caffemodel"
 
 
-def _solve(name: str) -> tuple[str, list[str]]:
-    """Return the folder in which an experiment is trained, and the arguments: solve.py, and a variant's own name."""
-    if name in EXPERIMENTS:
-        return name, ["solve.py"]
-    folder, _, variant = name.partition("/")
-    return folder, ["solve.py", variant]
-
-
 def _train(name: str, options: Options) -> Step:
-    folder, arguments = _solve(name)
+    folder, arguments = solve(name)
     out = _out(name, options)
     here = options.root / folder
     going_on = _has_begun(name, options)
     if options.iterations is not None:
         arguments += ["--iterations", str(options.iterations), "--out", _relative(out, here)]
-        sources = [source for source in lookup(name).starts_from if source not in FETCHED]
+        sources = [source for source in lookup(name).starts_from if source not in BASES]
         weights = [_relative(_final_weights(source, options), here) for source in sources]
         arguments += ["--weights", *weights] if weights and not going_on else []
     arguments += options.device() + options.datasets() + (["--resume"] if going_on else [])
@@ -336,7 +297,7 @@ def _rehearsals(rows: Sequence[Row], trained: Sequence[str], options: Options) -
     """Return the steps that rehearse experiments, and score the rehearsed as rows ask that are scored otherwise."""
     steps = []
     for name in trained:
-        folder, arguments = _solve(name)
+        folder, arguments = solve(name)
         out = results_folder(options.root) / "rehearsal" / name
         arguments += ["--rehearse", str(options.rehearse), "--out", _relative(out, options.root / folder)]
         arguments += options.device() + options.datasets()
@@ -416,7 +377,7 @@ def _score(row: Row, options: Options, measurements: Measurements | None) -> Ste
 
 def own_mask(experiment: str) -> str | None:
     """Return the mask that an experiment's own evaluation net has."""
-    for layer in lookup(experiment).net(evaluation_split(experiment)).layer:
+    for layer in lookup(experiment).net(lookup(experiment).split).layer:
         if layer.type == "Python" and not layer.bottom:
             return ast.literal_eval(layer.python_param.param_str).get("mask")
     return None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.catalogue import CATALOGUE
-from experiment import data_folder
+from nets.folders import data_folder
 
 # Pixel accuracy, mean accuracy, mean IU and f.w. IU on seg11valid, in per cent, as others measured them with code of
 # their own (wkentaro/fcn). The papers' figures are the same, rounded.

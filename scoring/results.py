@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiment import ROOT, iteration_of
+from nets.folders import ROOT, iteration_of
 from scoring.metrics import BACKGROUND, Scores, or_null
 
 SCHEMA = 2

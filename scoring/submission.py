@@ -22,7 +22,7 @@ from PIL import Image
 
 import infer
 import vis
-from experiment import evaluation_prototxt, experiment_name, iteration_of, unfilled_layers
+from nets.folders import evaluation_prototxt, experiment_name, iteration_of, unfilled_layers
 from reading.image_files import data_path, read_ids, read_image
 from scoring.results import sha256
 from training.progress import image_bar

@@ -21,13 +21,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from google.protobuf import text_format
-
 import report
 import score
-from caffe.proto import caffe_pb2
 from datasets import DatasetError, shapes
-from experiment import data_folder, results_folder
+from nets.experiments import lookup
+from nets.folders import data_folder, results_folder
 from published.reproduce import call
 from training import progress
 
@@ -82,9 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _iterations(stage: str, scale: float) -> int:
-    """Return how many iterations a stage trains for: its solver's max_iter, scaled."""
-    text = (HERE / stage / "solver.prototxt").read_text(encoding="utf-8")
-    return max(1, round(scale * text_format.Parse(text, caffe_pb2.SolverParameter()).max_iter))
+    """Return how many iterations a stage trains for: as many as the experiment does, scaled."""
+    return max(1, round(scale * lookup(f"shapes-fcn/{stage}").iterations))
 
 
 def _make_data(folder: Path) -> None:

@@ -18,8 +18,8 @@ import score
 from caffe.proto import caffe_pb2
 from datasets import shapes
 from datasets.generated import LAYOUTS
-from experiment import evaluation_prototxt
 from nets import experiments
+from nets.folders import evaluation_prototxt
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -171,7 +171,7 @@ def test_an_experiment_starts_learns_and_is_scored(
         for loss, (before, after) in fell.items():
             assert after < (1 - FALL) * before, loss
 
-    prototxt, split = evaluation_prototxt(out / name), experiments.evaluation_split(name)
+    prototxt, split = evaluation_prototxt(out / name), experiments.lookup(name).split
     save_varied(prototxt, snapshot, again := out / f"varied_iter_{ITERATIONS}.caffemodel", heads)
     monkeypatch.chdir(ROOT)
     options = ["--net", str(out / name), "--weights", str(again), "--save", "--out", str(out / "again")]

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 import caffe
-import experiment
 import score
 import vis
+from nets import folders
 from scoring import released
 
 IDS = ["2007_c", "2007_a", "2007_b"]
@@ -328,19 +328,19 @@ def test_weights_of_another_net_are_named(run, folder, tmp_path, capsys):
 def test_how_to_train_a_variant_is_told(folder):
     (folder.parent / "solve.py").touch()
     with pytest.raises(FileNotFoundError, match=rf"cd {folder.parent} && python solve.py tiny-fcn`"):
-        experiment.find_weights(folder, None)
+        folders.find_weights(folder, None)
     (folder / "solve.py").touch()
     with pytest.raises(FileNotFoundError, match=rf"cd {folder} && python solve.py`"):
-        experiment.find_weights(folder, None)
+        folders.find_weights(folder, None)
 
 
 def test_the_furthest_snapshot_is_taken_before_the_experiments_own_file(folder):
     (folder / "tiny-fcn.caffemodel").touch()
-    assert experiment.find_weights(folder, None).name == "tiny-fcn.caffemodel"
+    assert folders.find_weights(folder, None).name == "tiny-fcn.caffemodel"
     (folder / "snapshot").mkdir()
     for name in ("a_iter_9.caffemodel", "a_iter_100.caffemodel.h5", "a_iter_20.caffemodel", "a_iter_200.solverstate"):
         (folder / "snapshot" / name).touch()
-    assert experiment.find_weights(folder, None).name == "a_iter_100.caffemodel.h5"
+    assert folders.find_weights(folder, None).name == "a_iter_100.caffemodel.h5"
 
 
 def test_what_is_missing_is_said_with_what_to_do(run, folder, data, tmp_path, capsys, monkeypatch):
@@ -444,18 +444,18 @@ def test_options_that_contradict_each_other_are_refused(run, capsys):
 
 def test_a_variant_s_folder_is_written_when_it_is_named(tmp_path, monkeypatch):
     written = []
-    monkeypatch.setattr(experiment, "ROOT", tmp_path)
-    monkeypatch.setattr(experiment.experiments, "VARIANTS", {"some-fcn/variant": None})
-    monkeypatch.setattr(experiment.experiments, "write", written.append)
-    assert experiment.find_experiment("some-fcn/variant") == tmp_path / "some-fcn/variant"
+    monkeypatch.setattr(folders, "ROOT", tmp_path)
+    monkeypatch.setattr(folders.experiments, "VARIANTS", {"some-fcn/variant": None})
+    monkeypatch.setattr(folders.experiments, "write", written.append)
+    assert folders.find_experiment("some-fcn/variant") == tmp_path / "some-fcn/variant"
     (tmp_path / "some-fcn").mkdir()
     monkeypatch.chdir(tmp_path / "some-fcn")
-    assert experiment.find_experiment("variant") == tmp_path / "some-fcn/variant"
+    assert folders.find_experiment("variant") == tmp_path / "some-fcn/variant"
     assert written == 2 * ["some-fcn/variant"]
     # One that is there stays as it is.
     (tmp_path / "some-fcn/variant").mkdir()
     (tmp_path / "some-fcn/variant/val.prototxt").touch()
-    assert experiment.find_experiment("some-fcn/variant") == tmp_path / "some-fcn/variant"
+    assert folders.find_experiment("some-fcn/variant") == tmp_path / "some-fcn/variant"
     assert len(written) == 2
 
 

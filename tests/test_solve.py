@@ -1,9 +1,9 @@
-"""The experiments' solvers, what their solve.py asks for, how they start, and that their nets learn."""
+"""The experiments' solvers, what is said of them, how they start, and that their nets learn."""
 
 from __future__ import annotations
 
+import ast
 import math
-import os
 import re
 import runpy
 import sys
@@ -16,12 +16,16 @@ import pytest
 from google.protobuf import text_format
 
 import caffe
+import published
 import surgery
 import train
 from caffe.proto import caffe_pb2
 from datasets.catalogue import CATALOGUE
-from nets.convolutionalize import BASES, convolutional_net
-from nets.experiments import EXPERIMENTS, ROOT, evaluation_split
+from nets import folders, starts
+from nets.bases import BASES
+from nets.convolutionalize import convolutional_net
+from nets.experiments import EXPERIMENTS, ROOT, all_names, lookup
+from nets.recipes import Variant
 
 THIN = 16
 HEIGHT, WIDTH = 40, 56
@@ -115,44 +119,127 @@ def test_demo_solvers_take_poly_steps_and_snapshot_at_the_end(name: str, base_lr
     assert (param.random_seed >= 0, list(param.test_iter), param.test_initialization) == (True, [200], False)
 
 
-# What solve.py asks for
+# What an experiment is, and what its solve.py says of it
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_solve_scores_the_split_of_its_test_net_and_says_what_it_does(
+def test_an_experiment_scores_the_split_of_its_test_net_and_its_solve_py_says_what_it_does(
     name: str, asked: Callable[[str], dict[str, Any]]
 ) -> None:
     run = asked(name)
     settings = solver(name)
-    iterations = run.get("iterations") or settings.max_iter
+    iterations = EXPERIMENTS[name].iterations
     loops = {"nyud-fcn": 100_000, "siftflow-fcn": 100_000, "pascalcontext-fcn": 400_000}
     assert iterations == loops.get(name.split("/", 1)[0], settings.max_iter)
+    assert settings.max_iter == (EXPERIMENTS[name].max_iter or iterations)
+    assert EXPERIMENTS[name].total(settings.max_iter) == iterations
     assert run["script"] == str(ROOT / name / "solve.py")
-    assert run["split"] == evaluation_split(name)
-    assert run["score_every"] % settings.snapshot == 0 and iterations % settings.snapshot == 0
+    reads = folders.data_settings(ROOT / name / settings.test_net[0])
+    assert EXPERIMENTS[name].split == reads["split"]
+    assert EXPERIMENTS[name].score_every % settings.snapshot == 0 and iterations % settings.snapshot == 0
     assert f"cd {name} && python solve.py" in run["manual"]
-    assert f"{iterations:,} iterations" in run["manual"]
+    said = " ".join(run["manual"].split())
+    assert f"{iterations:,} iterations" in said
+    if not name.startswith("shapes-fcn"):
+        assert f"every {EXPERIMENTS[name].score_every:,}" in said
     assert "To expect" in run["manual"]
 
 
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if not name.startswith("shapes-fcn")])
+def test_how_long_an_experiment_is_trained_is_the_same_wherever_it_is_said(name: str) -> None:
+    iterations = EXPERIMENTS[name].iterations
+    lines = (ROOT / name / "solver.prototxt").read_text(encoding="utf-8").splitlines()
+    many = "iterations of 20 images" if name == "voc-fcn-alexnet" else "images, one at a time"
+    assert f": {iterations:,} {many}." in lines[0]
+    loops = [re.search(r"loop (?:stops at|goes on to) ([\d,]+) iterations", line) for line in lines]
+    said = [int(loop[1].replace(",", "")) for loop in loops if loop]
+    assert said in ([iterations], []) if EXPERIMENTS[name].max_iter else said == []
+
+
+def test_the_rows_of_one_sequence_of_images_see_as_many() -> None:
+    table = published.TABLES["pami2"]
+    assert "100,000 images" in table.note
+    for row in table.rows:
+        experiment = lookup(row.experiment)
+        iter_size = experiment.solver["iter_size"] if experiment.solver else solver(row.experiment).iter_size
+        assert experiment.iterations * iter_size == 100_000
+
+
+def test_a_solver_that_somebody_changed_is_heeded() -> None:
+    assert EXPERIMENTS["voc-fcn32s"].total(50_000) == 50_000
+    assert EXPERIMENTS["nyud-fcn/color-32s"].total(300_000) == 100_000
+    assert EXPERIMENTS["nyud-fcn/color-32s"].total(20_000) == 20_000
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_a_base_s_files_are_those_that_are_fetched(name: str) -> None:
+    base = BASES[name]
+    assert base.name == name
+    assert CATALOGUE[base.fetch].path == f"ilsvrc-nets/{base.source}"
+    assert (base.source == base.weights) == (not base.inner_products)
+    layers = {layer.name for layer in convolutional_net(base, THIN).layer}
+    assert set(base.inner_products) <= layers
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_solve_starts_from_what_the_experiment_says_and_how_to_get_it_is_true(
+def test_a_solve_py_has_its_manual_its_start_and_one_call(name: str, asked: Callable[[str], dict[str, Any]]) -> None:
+    """No fact: all of them are the Experiment's."""
+    assert set(asked(name)) == {"script", "manual", "start"}
+    tree = ast.parse((ROOT / name / "solve.py").read_text(encoding="utf-8"))
+    (start,) = (node for node in tree.body if isinstance(node, ast.FunctionDef))
+    assert start.name == "start"
+    numbers = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, int)]
+    assert numbers == [0, len(Path(name).parts)]  # of sys.path.insert: how many folders lie between it and the root
+
+
+def test_nobody_reads_a_solve_py_to_learn_facts() -> None:
+    """A package may name it in a command or write one, but neither parses nor runs it."""
+    for package in ("nets", "published", "training", "scoring", "reading", "datasets"):
+        for path in (ROOT / package).glob("*.py"):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            used = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, (ast.Attribute, ast.Name))}
+            imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+            assert not used & {"ast.parse", "exec", "eval", "compile", "__import__"}, path
+            assert not imported & {"runpy", "importlib", "importlib.util"}, path
+
+
+@pytest.mark.parametrize("name", [name for name in all_names() if lookup(name).published])
+def test_what_an_experiment_s_text_expects_is_its_published_row(
     name: str, asked: Callable[[str], dict[str, Any]]
 ) -> None:
+    experiment = lookup(name)
+    ((table, row),) = published.find(experiment.published)
+    assert row.experiment == name
+    if isinstance(experiment, Variant):
+        # Every number of one decimal place is that of a row, and the row's own mean IU is among them.
+        said = re.findall(r"(?<![\d.])\d\d\.\d(?!\d)", experiment.about)
+        rows = [other for other in table.rows if other.experiment in (name, row.experiment)]
+        known = {f"{value:.1f}" for other in rows for value in other.published.values()}
+        assert set(said) <= known
+        assert not said or f"{row.published['mean_iu']:.1f}" in said
+    else:
+        said = " ".join(asked(name)["manual"].split()).partition("To expect")[2]
+        for column in table.columns:
+            if column.key in row.published:
+                assert f"{row.published[column.key]:.1f}" in said, column.key
+
+
+@pytest.mark.parametrize("name", all_names())
+def test_what_an_experiment_starts_from_has_its_place_and_how_to_get_it_is_true(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FCN_DATA", raising=False)
+    monkeypatch.delenv("FCN_RESULTS", raising=False)
     folder = ROOT / name
     expected = []
-    for source in EXPERIMENTS[name].starts_from:
+    for source in lookup(name).starts_from:
         if source in BASE_FILES:
             path = ROOT / f"data/ilsvrc-nets/{BASE_FILES[source]}.caffemodel"
         else:
-            earlier = asked(source)
-            last = earlier.get("iterations") or solver(source).max_iter
-            path = ROOT / source / f"snapshot/train_iter_{last}.caffemodel"
-        expected.append(os.path.relpath(path, folder))
-    run = asked(name)
-    files = run["weights"]
-    assert list((files,) if isinstance(files, str) else files or ()) == expected
-    obtain = run.get("obtain", "")
+            path = ROOT / source / f"snapshot/train_iter_{lookup(source).iterations}.caffemodel"
+        expected.append(path)
+    assert starts.files(lookup(name), folder) == expected
+    obtain = starts.obtain(lookup(name), folder)
     assert bool(obtain) == bool(expected)
     for path in re.findall(r"cd (\S+)", obtain):
         assert (folder / path / "nets").is_dir() or (folder / path / "solve.py").is_file()
@@ -196,7 +283,7 @@ def source_net(name: str, folder: Path) -> caffe.Net:
     if name in BASES:
         net = made(convolutional_net(BASES[name], THIN), folder)
     else:
-        net = training_net("voc-fcn-googlenet" if name == "googlenet" else name, folder)
+        net = training_net(name, folder)
     rng = np.random.default_rng(len(name))
     for blobs in net.params.values():
         shape = blobs[0].data.shape

@@ -23,13 +23,14 @@ import pytest
 from google.protobuf import text_format
 
 import caffe
-import experiment
 import nets.experiments
 import score
 import surgery
 import train
 from caffe.proto import caffe_pb2
 from datasets import shapes
+from nets import folders, starts
+from nets.definition import Experiment
 from reading import image_files
 from training import progress, snapshots
 
@@ -94,11 +95,17 @@ def solve(folder: Path, data: Path) -> Callable[..., score.Scores]:
     """Run the experiment with a command line, as its solve.py would."""
 
     def run(*argv: str, **settings: Any) -> score.Scores:
-        settings = {"weights": None, "split": "seg11valid", "score_every": 25, **settings}
         arguments = ["--data", str(data), *argv]
-        return train.run(str(folder / "solve.py"), "What it is.", start=start, argv=arguments, **settings)
+        experiment = tiny(**{"score_every": 25, **settings})
+        return train.run(str(folder / "solve.py"), "What it is.", start=start, experiment=experiment, argv=arguments)
 
     return run
+
+
+def tiny(split: str = "seg11valid", **facts: Any) -> Experiment:
+    """The experiment of the fixture, which nets/ does not know."""
+    splits = {"train.prototxt": "train", "val.prototxt": split}
+    return Experiment(**{"net": None, "splits": splits, "iterations": 60, "score_every": 0, **facts})
 
 
 def start(net: caffe.Net, *weights: str) -> None:
@@ -228,7 +235,16 @@ def test_no_iterations_score_the_weights_to_start_from(
     weights = tmp_path / "trained.caffemodel"
     shutil.copy(folder / "snapshot/train_iter_20.caffemodel", weights)
     out = str(tmp_path / "scored")
-    scored = solve("--no-report", "--iterations", "0", "--weights", str(weights), "--out", out, weights="not.there")
+    scored = solve(
+        "--no-report",
+        "--iterations",
+        "0",
+        "--weights",
+        str(weights),
+        "--out",
+        out,
+        starts_from=("not.there.caffemodel",),
+    )
     assert scored.confusion.tolist() == trained.confusion.tolist()
 
 
@@ -479,7 +495,7 @@ def test_a_relative_folder_of_data_begins_where_the_program_is_called(
     monkeypatch.setenv("FCN_DATA", data.name)
     monkeypatch.setenv("FCN_RESULTS", "out")
     argv = ["--iterations", "1", "--no-report"]
-    settings: dict[str, Any] = {"start": start, "weights": None, "split": "seg11valid", "score_every": 0}
+    settings: dict[str, Any] = {"start": start, "experiment": tiny()}
     train.run(str(folder / "solve.py"), None, argv=argv, **settings)
     assert (folder / "snapshot/train_iter_1.caffemodel").is_file()
     assert os.environ["FCN_RESULTS"] == str(data.parent / "out")
@@ -487,15 +503,18 @@ def test_a_relative_folder_of_data_begins_where_the_program_is_called(
 
 def test_missing_weights_are_named_with_how_to_get_them(solve: Callable[..., score.Scores], data: Path) -> None:
     with pytest.raises(SystemExit) as refused:
-        solve(weights="../data/ilsvrc-nets/some.caffemodel", obtain="curl -o {path} http://some.host/some.caffemodel")
+        solve(
+            starts_from=("../data/ilsvrc-nets/some.caffemodel",),
+            obtain="curl -o {path} http://some.host/some.caffemodel",
+        )
     assert f"curl -o {data / 'ilsvrc-nets/some.caffemodel'} http://some.host/some.caffemodel" in str(refused.value)
     with pytest.raises(SystemExit, match=r"no .*other\.caffemodel.*--weights FILE"):
-        solve("--weights", "other.caffemodel", weights="../some.caffemodel")
+        solve("--weights", "other.caffemodel", starts_from=("../some.caffemodel",))
 
 
 def test_all_that_is_missing_is_told_at_once(solve: Callable[..., score.Scores], tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as refused:
-        solve("--data", str(tmp_path / "nowhere"), weights=("../data/a.caffemodel", "../data/b.caffemodel"))
+        solve("--data", str(tmp_path / "nowhere"), starts_from=("../data/a.caffemodel", "../data/b.caffemodel"))
     told = str(refused.value)
     for missing in ("a.caffemodel", "b.caffemodel", "sbdd/dataset/train.txt", "seg11valid.txt"):
         assert str(tmp_path / "nowhere") in told
@@ -506,12 +525,12 @@ def test_as_many_weights_are_named_as_the_experiment_starts_from(solve: Callable
     with pytest.raises(SystemExit, match=r"names 1 file, but this experiment starts from none: it is trained from"):
         solve("--weights", "some.caffemodel")
     with pytest.raises(SystemExit, match=r"names 1 file, but this experiment starts from 2 \(a.caffemodel, b"):
-        solve("--weights", "some.caffemodel", weights=("a.caffemodel", "b.caffemodel"))
+        solve("--weights", "some.caffemodel", starts_from=("a.caffemodel", "b.caffemodel"))
 
 
 def test_weights_and_a_snapshot_are_not_both_gone_on_from(solve: Callable[..., score.Scores]) -> None:
     with pytest.raises(SystemExit, match="give one of the two"):
-        solve("--resume", "--weights", "some.caffemodel", weights="a.caffemodel")
+        solve("--resume", "--weights", "some.caffemodel", starts_from=("a.caffemodel",))
     with pytest.raises(SystemExit, match="leave out --resume"):
         solve("--resume", "--rehearse")
 
@@ -519,26 +538,25 @@ def test_weights_and_a_snapshot_are_not_both_gone_on_from(solve: Callable[..., s
 def test_several_files_are_given_to_start_in_their_order(
     solve: Callable[..., score.Scores], folder: Path, data: Path, tmp_path: Path
 ) -> None:
-    for name in "ab":
-        (tmp_path / name).write_text("")
+    paths = [tmp_path / f"{name}.caffemodel" for name in "ab"]
+    for path in paths:
+        path.write_text("")
     seen: list[tuple[str, ...]] = []
     train.run(
         str(folder / "solve.py"),
         None,
         start=lambda net, *files: seen.append(files),
-        weights=("../a", "../b"),
-        split="seg11valid",
-        score_every=0,
+        experiment=tiny(starts_from=("../a.caffemodel", "../b.caffemodel")),
         argv=["--data", str(data), "--iterations", "1", "--no-report"],
     )
-    assert seen == [("../a", "../b")]
+    assert seen == [tuple(map(str, paths))]
 
 
 def test_the_folder_may_be_another_than_the_script_s(folder: Path, data: Path, tmp_path: Path) -> None:
     script = tmp_path / "elsewhere" / "solve.py"
     script.parent.mkdir()
     argv = ["--data", str(data), "--iterations", "1", "--no-report"]
-    settings: dict[str, Any] = {"start": start, "weights": None, "split": "seg11valid", "score_every": 0}
+    settings: dict[str, Any] = {"start": start, "experiment": tiny()}
     train.run(str(script), None, folder=folder, argv=argv, **settings)
     assert (folder / "snapshot/train_iter_1.caffemodel").is_file()
     assert list(script.parent.iterdir()) == []
@@ -548,9 +566,14 @@ def test_the_classifier_itself_is_told_from_the_net_made_of_it() -> None:
     def refuse(net: caffe.Net, *files: str) -> None:
         raise ValueError("fc6: 4096 x 25088 is not 4096 x 512 x 7 x 7")
 
-    for name, base in (("voc-fcn-alexnet", "alexnet"), ("voc-fcn32s", "vgg16"), ("tiny-fcn", "vgg16")):
+    lookup = nets.experiments.lookup
+    for experiment, base in (
+        (lookup("voc-fcn-alexnet"), "alexnet"),
+        (lookup("voc-fcn32s"), "vgg16"),
+        (tiny(), "vgg16"),
+    ):
         with pytest.raises(SystemExit, match=rf"python -m nets convolutionalize {base}"):
-            train._start(refuse, None, ["a.caffemodel"], name)
+            train._start(refuse, None, ["a.caffemodel"], experiment)
 
 
 def test_a_net_of_two_heads_is_scored_head_by_head(folder: Path, data: Path) -> None:
@@ -572,7 +595,7 @@ def test_a_net_of_two_heads_is_scored_head_by_head(folder: Path, data: Path) -> 
     def begin(net: caffe.Net) -> None:
         surgery.interp(net, ["upscore_sem", "upscore_geo"])
 
-    settings: dict[str, Any] = {"start": begin, "weights": None, "split": "test", "score_every": 0}
+    settings: dict[str, Any] = {"start": begin, "experiment": tiny(split="test")}
     argv = ["--data", str(data), "--iterations"]
     scores = train.run(str(folder / "solve.py"), None, argv=[*argv, "4"], **settings)
     out = folder / "snapshot"
@@ -602,7 +625,7 @@ def test_weights_that_are_damaged_are_named(solve: Callable[..., score.Scores], 
     damaged.write_bytes(b"<html>Not found</html>")
 
     with pytest.raises(SystemExit, match=r"cannot start from .*damaged\.caffemodel: .*web page"):
-        solve("--weights", str(damaged), weights="another.caffemodel")
+        solve("--weights", str(damaged), starts_from=("another.caffemodel",))
 
 
 def test_missing_data_is_named_with_how_to_get_it(solve: Callable[..., score.Scores], tmp_path: Path) -> None:
@@ -743,22 +766,22 @@ def read_solver(name: str) -> Any:
 @pytest.mark.parametrize("name", nets.experiments.EXPERIMENTS)
 def test_a_solve_py_fits_its_solver_and_its_nets(name: str, called: Callable[[str], dict[str, Any]]) -> None:
     said = called(name)
+    known = nets.experiments.lookup(name)
     assert f"cd {name} && python solve.py" in said["manual"]
     solver = read_solver(name)
-    assert said["score_every"] % solver.snapshot == 0
-    assert f"{said.get('iterations') or solver.max_iter:,} iterations" in said["manual"]
-    evaluation = experiment.evaluation_prototxt(ROOT / name)
-    assert said["split"] == experiment.data_settings(evaluation)["split"]
+    assert known.score_every % solver.snapshot == 0
+    assert f"{known.total(solver.max_iter):,} iterations" in said["manual"]
+    evaluation = folders.evaluation_prototxt(ROOT / name)
+    assert known.split == folders.data_settings(evaluation)["split"]
     assert {ROOT / name / solver.test_net[0], ROOT / name / solver.train_net} < set((ROOT / name).iterdir())
     assert ROOT / name / solver.test_net[0] == evaluation
-    files = [said["weights"]] if isinstance(said["weights"], str) else said["weights"] or ()
-    origins = nets.experiments.lookup(name).starts_from
-    assert len(files) == len(origins)
-    for file, origin in zip(files, origins, strict=True):
-        before = re.fullmatch(r"(.+)/snapshot/train_iter_(\d+)\.caffemodel", file)
+    files = starts.files(known, ROOT / name)
+    assert len(files) == len(known.starts_from)
+    for file, origin in zip(files, known.starts_from, strict=True):
+        before = re.fullmatch(r"(.+)/snapshot/train_iter_(\d+)\.caffemodel", str(file))
         if before:
-            assert (ROOT / name / before[1]).resolve() == ROOT / origin
-            assert int(before[2]) == (called(origin).get("iterations") or read_solver(origin).max_iter)
+            assert Path(before[1]) == ROOT / origin
+            assert int(before[2]) == nets.experiments.lookup(origin).total(read_solver(origin).max_iter)
         else:
             assert origin in ("vgg16", "alexnet", "googlenet")
 

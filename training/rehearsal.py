@@ -24,14 +24,14 @@ import numpy as np
 from google.protobuf import text_format
 
 import caffe
-from caffe import layers as L
 from caffe.proto import caffe_pb2
 from datasets import shapes
 from datasets.generated import LAYOUTS
-from experiment import REHEARSAL, ROOT, data_folder, data_layers, read_net
-from nets import experiments, googlenet
-from nets.convolutionalize import BASES, convolutional_net, load
+from nets import experiments
+from nets.bases import BASES
+from nets.convolutionalize import convolutional_net, load
 from nets.definition import Experiment
+from nets.folders import REHEARSAL, ROOT, data_folder, data_layers, read_net
 
 # What the trunks' channels are divided by.
 THIN = 16
@@ -204,11 +204,6 @@ def _base_net(origin: str) -> Any:
     """Return the net, thin, of what an experiment starts from: a classifier's trunk, or another experiment's net."""
     if origin in BASES:
         return convolutional_net(BASES[origin], THIN)
-    if origin == "googlenet":
-        n = caffe.NetSpec()
-        n.data = L.Input(shape={"dim": [1, 3, 224, 224]})
-        googlenet.trunk(n, n.data, dropout=False, thin=THIN)
-        return n.to_proto()
     earlier: Experiment = experiments.lookup(origin)
     return earlier.net(earlier.splits["deploy.prototxt"], thin=THIN)
 

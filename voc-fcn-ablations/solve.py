@@ -11,7 +11,6 @@ nothing else is said they are on seg11valid, where FCN-32s has 63.6.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -20,26 +19,31 @@ import numpy as np
 
 import caffe
 import score
+import surgery
 import train
 from nets import variants
 
 
-def balanced(start: Callable[..., object]) -> Callable[..., None]:
-    """A start that also fills class_weights, from the labels of all images that the net trains on."""
+def start(net: caffe.Net, *weights: str) -> None:
+    """Take the layers of what it starts from by their names, if it does; make the upsampling bilinear."""
+    for file in weights:
+        net.copy_from(file)
+    surgery.interp(net, [layer for layer in net.params if "up" in layer])
+    if "class_weights" in net.params:
+        balance(net)
 
-    def start_balanced(net: caffe.Net, *weights: str) -> None:
-        start(net, *weights)
-        matrix = net.params["class_weights"][0].data
-        found = score.data_layer(net)
-        assert found is not None
-        reader = found[1]
-        print(f"Counting the labels of {len(reader.ids)} images, for the classes' weights ...", flush=True)
-        counts = np.zeros(256, np.int64)
-        for image_id in reader.ids:
-            counts += np.bincount(reader.truth(image_id).ravel(), minlength=256)
-        matrix[...] = np.diag(inverse_frequencies(counts[: len(matrix)]))
 
-    return start_balanced
+def balance(net: caffe.Net) -> None:
+    """Fill class_weights, from the labels of all images that the net trains on."""
+    found = score.data_layer(net)
+    assert found is not None
+    reader = found[1]
+    print(f"Counting the labels of {len(reader.ids)} images, for the classes' weights ...", flush=True)
+    counts = np.zeros(256, np.int64)
+    for image_id in reader.ids:
+        counts += np.bincount(reader.truth(image_id).ravel(), minlength=256)
+    matrix = net.params["class_weights"][0].data
+    matrix[...] = np.diag(inverse_frequencies(counts[: len(matrix)]))
 
 
 def inverse_frequencies(counts: np.ndarray) -> np.ndarray:
@@ -53,7 +57,4 @@ def inverse_frequencies(counts: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    settings = variants.chosen(__file__, __doc__)
-    if settings["folder"].name == "class-balanced":
-        settings["start"] = balanced(settings["start"])
-    train.run(**settings)
+    train.run(**variants.chosen(__file__, __doc__), start=start)

@@ -29,12 +29,4 @@ def start(net: caffe.Net, weights: str) -> None:
 
 
 if __name__ == "__main__":
-    train.run(
-        __file__,
-        __doc__,
-        start=start,
-        weights="../data/ilsvrc-nets/bvlc_googlenet.caffemodel",
-        obtain="cd .. && python -m datasets fetch googlenet",
-        split="seg11valid",
-        score_every=4000,
-    )
+    train.run(__file__, __doc__, start=start)

@@ -30,12 +30,4 @@ def start(net: caffe.Net, weights: str) -> None:
 
 
 if __name__ == "__main__":
-    train.run(
-        __file__,
-        __doc__,
-        start=start,
-        weights="../data/ilsvrc-nets/vgg16-fcn.caffemodel",
-        obtain="cd .. && python -m datasets fetch vgg16 && python -m nets convolutionalize vgg16",
-        split="seg11valid",
-        score_every=4000,
-    )
+    train.run(__file__, __doc__, start=start)

@@ -30,13 +30,4 @@ def start(net: caffe.Net, weights: str) -> None:
 
 
 if __name__ == "__main__":
-    train.run(
-        __file__,
-        __doc__,
-        start=start,
-        weights="../voc-fcn16s/snapshot/train_iter_100000.caffemodel",
-        obtain="cd ../voc-fcn16s && python solve.py; or the authors' own: cd .. && python -m datasets fetch "
-        "voc-fcn16s, and then --weights ../data/fcn-models/fcn16s-heavy-pascal.caffemodel",
-        split="seg11valid",
-        score_every=4000,
-    )
+    train.run(__file__, __doc__, start=start)

@@ -28,13 +28,4 @@ def start(net: caffe.Net, weights: str) -> None:
 
 
 if __name__ == "__main__":
-    train.run(
-        __file__,
-        __doc__,
-        start=start,
-        weights="../../data/ilsvrc-nets/vgg16-fcn.caffemodel",
-        obtain="cd ../.. && python -m datasets fetch vgg16 && python -m nets convolutionalize vgg16",
-        split="test",
-        score_every=2000,
-        iterations=100_000,
-    )
+    train.run(__file__, __doc__, start=start)

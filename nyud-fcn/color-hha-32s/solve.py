@@ -31,19 +31,4 @@ def start(net: caffe.Net, color: str, hha: str) -> None:
 
 
 if __name__ == "__main__":
-    train.run(
-        __file__,
-        __doc__,
-        start=start,
-        weights=(
-            "../color-32s/snapshot/train_iter_100000.caffemodel",
-            "../hha-32s/snapshot/train_iter_100000.caffemodel",
-        ),
-        obtain="cd ../color-32s && python solve.py, and cd ../hha-32s && python solve.py; or the authors' own: "
-        "cd ../.. && python -m datasets fetch nyud-fcn/color-32s nyud-fcn/hha-32s, and then --weights "
-        "../../data/fcn-models/nyud-fcn32s-color-heavy.caffemodel "
-        "../../data/fcn-models/nyud-fcn32s-hha-heavy.caffemodel",
-        split="test",
-        score_every=2000,
-        iterations=100_000,
-    )
+    train.run(__file__, __doc__, start=start)

@@ -31,15 +31,4 @@ def start(net: caffe.Net, weights: str) -> None:
 
 
 if __name__ == "__main__":
-    train.run(
-        __file__,
-        __doc__,
-        start=start,
-        weights="../16s/snapshot/train_iter_400000.caffemodel",
-        obtain="cd ../16s && python solve.py; or the authors' own: cd ../.. && python -m datasets fetch "
-        "pascalcontext-fcn/16s, and then --weights "
-        "../../data/fcn-models/pascalcontext-fcn16s-heavy.caffemodel",
-        split="val",
-        score_every=8000,
-        iterations=400_000,
-    )
+    train.run(__file__, __doc__, start=start)

@@ -28,12 +28,4 @@ def start(net: caffe.Net, weights: str) -> None:
 
 
 if __name__ == "__main__":
-    train.run(
-        __file__,
-        __doc__,
-        start=start,
-        weights="../32s/snapshot/train_iter_4800.caffemodel",
-        obtain="cd ../32s && python solve.py",
-        split="seg11valid",
-        score_every=1000,
-    )
+    train.run(__file__, __doc__, start=start)

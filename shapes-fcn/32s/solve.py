@@ -28,4 +28,4 @@ def start(net: caffe.Net) -> None:
 
 
 if __name__ == "__main__":
-    train.run(__file__, __doc__, start=start, weights=None, split="seg11valid", score_every=1600)
+    train.run(__file__, __doc__, start=start)

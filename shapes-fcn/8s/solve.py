@@ -28,12 +28,4 @@ def start(net: caffe.Net, weights: str) -> None:
 
 
 if __name__ == "__main__":
-    train.run(
-        __file__,
-        __doc__,
-        start=start,
-        weights="../16s/snapshot/train_iter_2000.caffemodel",
-        obtain="cd ../16s && python solve.py",
-        split="seg11valid",
-        score_every=800,
-    )
+    train.run(__file__, __doc__, start=start)

@@ -30,14 +30,4 @@ def start(net: caffe.Net, weights: str) -> None:
 
 
 if __name__ == "__main__":
-    train.run(
-        __file__,
-        __doc__,
-        start=start,
-        weights="../32s/snapshot/train_iter_100000.caffemodel",
-        obtain="cd ../32s && python solve.py; or the authors' own: cd ../.. && python -m datasets fetch "
-        "siftflow-fcn/32s, and then --weights ../../data/fcn-models/siftflow-fcn32s-heavy.caffemodel",
-        split="test",
-        score_every=2000,
-        iterations=100_000,
-    )
+    train.run(__file__, __doc__, start=start)

@@ -30,14 +30,4 @@ def start(net: caffe.Net, weights: str) -> None:
 
 
 if __name__ == "__main__":
-    train.run(
-        __file__,
-        __doc__,
-        start=start,
-        weights="../16s/snapshot/train_iter_100000.caffemodel",
-        obtain="cd ../16s && python solve.py; or the authors' own: cd ../.. && python -m datasets fetch "
-        "siftflow-fcn/16s, and then --weights ../../data/fcn-models/siftflow-fcn16s-heavy.caffemodel",
-        split="test",
-        score_every=2000,
-        iterations=100_000,
-    )
+    train.run(__file__, __doc__, start=start)

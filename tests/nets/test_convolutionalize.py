@@ -13,13 +13,14 @@ import caffe
 from caffe.proto import caffe_pb2
 from nets import convolutionalize as tool
 from nets.__main__ import main
+from nets.bases import BASES, Base
 
 THIN = 32
-VGG16, ALEXNET = tool.BASES["vgg16"], tool.BASES["alexnet"]
+VGG16, ALEXNET = BASES["vgg16"], BASES["alexnet"]
 V1 = caffe_pb2.V1LayerParameter
 
 
-def thin_of(base: tool.Base) -> int:
+def thin_of(base: Base) -> int:
     return THIN // 2 if base is ALEXNET else THIN  # AlexNet's groups want whole halves.
 
 
@@ -32,7 +33,7 @@ def randomise(net: caffe.Net) -> caffe.Net:
     return net
 
 
-def classifier_with_fc8(base: tool.Base) -> Any:
+def classifier_with_fc8(base: Base) -> Any:
     """The classifier as it was trained: with fc8, which scores ten classes here."""
     param = tool.classifier_net(base, thin_of(base))
     text = 'name: "fc8" type: "InnerProduct" bottom: "fc7" top: "fc8" inner_product_param { num_output: 10 }'
@@ -41,12 +42,12 @@ def classifier_with_fc8(base: tool.Base) -> Any:
 
 
 @pytest.fixture(params=["vgg16", "alexnet"])
-def base(request: pytest.FixtureRequest) -> tool.Base:
-    return tool.BASES[request.param]
+def base(request: pytest.FixtureRequest) -> Base:
+    return BASES[request.param]
 
 
 @pytest.fixture
-def source(base: tool.Base, tmp_path: Path) -> Path:
+def source(base: Base, tmp_path: Path) -> Path:
     path = tmp_path / "classifier.caffemodel"
     randomise(tool.load(classifier_with_fc8(base))).save(str(path))
     return path
@@ -68,7 +69,7 @@ def in_v1(net: caffe.Net, path: Path) -> None:
 
 
 def test_a_net_padded_as_the_classifier_computes_the_classifier_s_features(
-    base: tool.Base, source: Path, tmp_path: Path
+    base: Base, source: Path, tmp_path: Path
 ) -> None:
     classifier = tool.classifier(base, source, thin_of(base))
     param = tool.convolutional_net(base, thin_of(base))
@@ -84,7 +85,7 @@ def test_a_net_padded_as_the_classifier_computes_the_classifier_s_features(
 
 
 def test_a_larger_image_gives_a_map_of_what_the_classifier_says_of_its_crops(
-    base: tool.Base, source: Path, tmp_path: Path
+    base: Base, source: Path, tmp_path: Path
 ) -> None:
     """So it is exactly where no layer is padded: a crop's border and the same pixels inside an image differ."""
 
@@ -113,7 +114,7 @@ def test_a_larger_image_gives_a_map_of_what_the_classifier_says_of_its_crops(
 # The file
 
 
-def test_every_value_is_kept_and_fc8_left_out(base: tool.Base, source: Path, tmp_path: Path) -> None:
+def test_every_value_is_kept_and_fc8_left_out(base: Base, source: Path, tmp_path: Path) -> None:
     out = tool.convolutionalize(base, source, tmp_path / "new" / "fcn.caffemodel", thin_of(base))
     stored = caffe_pb2.NetParameter.FromString(out.read_bytes())
     shapes = {layer.name: [tuple(blob.shape.dim) for blob in layer.blobs] for layer in stored.layer if layer.blobs}
@@ -139,7 +140,7 @@ def test_the_oldest_files_do_as_well(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written_leaves_what_was_there(
-    source: Path, base: tool.Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Path, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "made" / "fcn.caffemodel"
     out.parent.mkdir()

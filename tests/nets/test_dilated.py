@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 import caffe
+import surgery
 from caffe import coord_map
 from caffe import layers as L
 from caffe import params as P
 from nets import ablations, heads, voc
 from nets.dilated import rarefy
 from nets.experiments import EXPERIMENTS
-from nets.variants import interpolate
 from scoring.stitch import Stitch, shift_and_stitch
 
 Load = Callable[..., caffe.Net]
@@ -38,7 +38,7 @@ def load(tmp_path: Path) -> Load:
                 elif not name.startswith("up"):
                     spread = np.sqrt(2 / blob.data[0].size) if i == 0 else 0.1
                     blob.data[...] = spread * rng.standard_normal(blob.data.shape)
-        interpolate(net)
+        surgery.interp(net, [layer for layer in net.params if "up" in layer])
         return net
 
     return make

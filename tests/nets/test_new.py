@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,12 @@ import pytest
 from google.protobuf import text_format
 from PIL import Image
 
+import caffe
 import vis
+from caffe import layers as L
 from caffe.proto import caffe_pb2
 from nets import new, own
+from nets.bases import BASES
 from tests import forked
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +48,8 @@ def data(tmp_path: Path) -> Path:
 
 def set_up(data: Path, **options: object) -> str:
     root = data.parents[1]
+    if options.get("trunk") == "googlenet":
+        enlarge(data)
     return new.new("boxes", data, root.parent / "names.txt", root=root, **options)
 
 
@@ -72,6 +78,92 @@ def test_experiments_are_written_for_a_folder(data):
     assert solver.test_iter == [2]
     # solve.py says to lower the rate in this file where the loss is not finite.
     assert "yours to change" in (root / "boxes-fcn" / "16s" / "solver.prototxt").read_text().splitlines()[0]
+
+
+def enlarge(data: Path) -> None:
+    """Make every image and label twice as high and wide: GoogLeNet takes none of 30 pixels."""
+    for path in [*(data / "images").iterdir(), *(data / "labels").iterdir()]:
+        with Image.open(path) as image:
+            larger = image.resize((2 * SIZE[0], 2 * SIZE[1]), Image.Resampling.NEAREST)
+        larger.save(path)
+
+
+def test_googlenet_is_refused_an_image_that_it_cannot_see(data):
+    with pytest.raises(ValueError, match=r"box\d\.jpg is 40 x 30 pixels: GoogLeNet takes none of less than 31"):
+        new.new("boxes", data, data.parents[2] / "names.txt", root=data.parents[1], trunk="googlenet")
+    assert not (data.parents[1] / "boxes-fcn").exists()
+
+
+@pytest.mark.parametrize(("trunk", "least"), [(base.name, base.least) for base in BASES.values()])
+def test_a_trunk_takes_images_from_its_least_size_on(trunk, least, tmp_path):
+    def made(side: int) -> caffe.Net:
+        n = caffe.NetSpec()
+        n.data = L.Input(shape={"dim": [1, 3, side, side]})
+        BASES[trunk].heads["32s"](n, BASES[trunk].trunk(n, n.data, dropout=False, thin=16), 3)
+        (tmp_path / "net.prototxt").write_text(str(n.to_proto()))
+        return caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
+
+    assert made(least).blobs["score"].data.shape == (1, 3, least, least)
+    if least > 1:
+        with pytest.raises(RuntimeError, match="too large for its bottom"):
+            made(least - 1)
+
+
+@pytest.mark.parametrize("thin", [1, 16])
+@pytest.mark.parametrize(
+    ("trunk", "stages", "first", "rate"),
+    [
+        ("vgg16", {"32s", "16s", "8s"}, "conv1_1", 1e-10),
+        ("alexnet", {"32s"}, "conv1", 1e-9),
+        ("googlenet", {"32s"}, "conv1/7x7_s2", 5e-11),
+    ],
+)
+def test_a_trunk_is_chosen_and_may_be_thin(data, trunk, stages, first, rate, thin):
+    text = set_up(data, trunk=trunk, thin=thin)
+    root = data.parents[1]
+    assert {path.name for path in (root / "boxes-fcn").iterdir() if path.is_dir()} == stages
+    assert ("has 32s alone: there are no skips for it here" in text) == (len(stages) == 1)
+    experiment = own.find("boxes-fcn/32s", root)
+    # A thin net has weights of its own: there are none that it could start from.
+    assert experiment.starts_from == ((trunk,) if thin == 1 else ())
+    net = text_format.Parse((root / "boxes-fcn/32s/train.prototxt").read_text(), caffe_pb2.NetParameter())
+    layers = {layer.name: layer for layer in net.layer}
+    assert layers[first].convolution_param.num_output == {"alexnet": 96}.get(trunk, 64) // thin
+    assert layers["score_fr"].convolution_param.num_output == 3
+    fillers = {layer.convolution_param.weight_filler.type for layer in net.layer if layer.type == "Convolution"}
+    assert fillers == ({"constant"} if thin == 1 else {"constant", "msra"})  # The score layer starts at 0.
+    solver = text_format.Parse((root / "boxes-fcn/32s/solver.prototxt").read_text(), caffe_pb2.SolverParameter())
+    pixels = SIZE[0] * SIZE[1] * (4 if trunk == "googlenet" else 1)
+    assert solver.base_lr == pytest.approx(180_000 / pixels * rate if thin == 1 else 0.01, rel=0.02)  # two digits
+    said = " ".join((root / "boxes-fcn/32s/solve.py").read_text().split())
+    assert f"for {solver.max_iter:,} iterations, and scores on the 2 of val.txt every {solver.snapshot:,}" in said
+    assert f"from {BASES[trunk].title if thin == 1 else 'nothing'}" in said
+    if len(stages) == 1:
+        assert own.find("boxes-fcn/16s", root) is None
+
+
+@pytest.mark.parametrize("trunk", BASES)
+def test_a_thin_trunk_needs_no_weights_and_scores_every_pixel(data, trunk, monkeypatch, tmp_path):
+    set_up(data, trunk=trunk, thin=16)
+    root = data.parents[1]
+    monkeypatch.chdir(root / "boxes-fcn/32s")
+    net = caffe.Net("train.prototxt", caffe.TRAIN)
+    start = runpy.run_path("solve.py")["start"]
+    start(net)
+    loss = net.forward()["loss"]
+    assert net.blobs["score"].data.shape[:2] == (1, 3)
+    assert net.blobs["score"].data.shape[2:] == net.blobs["data"].data.shape[2:]
+    assert loss == pytest.approx(np.log(3), rel=1e-5)  # scores of zero
+    net.backward()
+    assert net.params["score_fr"][0].diff.any()
+
+
+def test_what_was_set_up_before_there_were_trunks_is_on_vgg16(data):
+    set_up(data)
+    path = data.parents[1] / "boxes-fcn" / own.DATASET
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps({key: stored[key] for key in ("data", "classes", "pixels", "images")}))
+    assert own.find("boxes-fcn/32s", data.parents[1]).starts_from == ("vgg16",)
 
 
 def test_lists_that_are_there_are_kept(data):
@@ -185,16 +277,29 @@ def test_bad_names_and_folders(data, tmp_path, capsys):
 
 
 @pytest.fixture
-def in_the_repository(data: Path) -> Iterator[Path]:
+def in_the_repository(data: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """The experiments of the boxes in the repository itself, where a user has them; removed in the end."""
     folder = ROOT / "boxes_of_the_tests-fcn"
     shutil.rmtree(folder, ignore_errors=True)
-    new.new("boxes_of_the_tests", data, data.parents[1].parent / "names.txt")
+    if request.param.get("trunk") == "googlenet":
+        enlarge(data)
+    new.new("boxes_of_the_tests", data, data.parents[1].parent / "names.txt", **request.param)
     yield folder
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("stage", ["32s", "8s"])
+@pytest.mark.parametrize(
+    ("stage", "in_the_repository"),
+    [
+        ("32s", {}),
+        ("8s", {}),
+        ("32s", {"trunk": "alexnet"}),
+        ("32s", {"trunk": "googlenet"}),
+        ("32s", {"trunk": "googlenet", "thin": 16}),
+    ],
+    indirect=["in_the_repository"],
+    ids=str,
+)
 def test_they_train_and_are_scored(stage, in_the_repository, data, tmp_path):
     out = tmp_path / "out"
     command = ("solve.py", "--rehearse", "30", "--no-report", "--out", out)

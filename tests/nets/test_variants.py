@@ -13,8 +13,9 @@ from google.protobuf import text_format
 
 import train
 from caffe.proto import caffe_pb2
-from nets import variants, vgg16, voc
-from nets.experiments import EXPERIMENTS, ROOT, VARIANTS, all_names, evaluation_split, lookup, outdated, write
+from nets import starts, variants, vgg16, voc
+from nets.bases import BASES
+from nets.experiments import EXPERIMENTS, ROOT, VARIANTS, all_names, lookup, outdated, write
 
 SIZE = (40, 48)
 THIN = 16
@@ -210,8 +211,8 @@ def test_voc_s_own_images_are_those_of_table_1_and_of_voc_train() -> None:
     for name in ("table1-vgg16", "table1-alexnet", "table1-googlenet", "voc-train"):
         assert named(ablation(name))["data"].python_param.layer == "VOCSegDataLayer"
         assert settings(name, "train")["split"] == "train"
-    assert evaluation_split("voc-fcn-ablations/table1-vgg16") == "val"
-    assert evaluation_split("voc-fcn-ablations/voc-train") == "seg11valid"
+    assert lookup("voc-fcn-ablations/table1-vgg16").split == "val"
+    assert lookup("voc-fcn-ablations/voc-train").split == "seg11valid"
 
 
 def test_some_fields_are_what_the_papers_say() -> None:
@@ -341,7 +342,7 @@ def test_stages_start_from_the_stage_before_in_their_own_folder() -> None:
     assert sources["pascalcontext-fcn-33/16s"] == ("pascalcontext-fcn-33/32s",)
     assert sources["voc-fcn-ablations/max-fusion"] == ("voc-fcn32s",)
     for origins in sources.values():
-        assert set(origins) <= {*all_names(), *variants.BASE_NETS}
+        assert set(origins) <= {*all_names(), *BASES}
 
 
 # The command line
@@ -375,24 +376,23 @@ def test_solve_py_trains_the_variant_that_is_asked_for(
     assert Path(called["folder"]) == ROOT / name
     assert Path(called["script"]).parent == ROOT / where
     assert called["argv"] == ["--gpu", "1"]
-    assert called["split"] == evaluation_split(name)
-    assert solver_of(name).max_iter % called["score_every"] == 0
+    scored = variant.net(list(variant.splits.values())[1], thin=THIN)
+    reads = next(layer for layer in scored.layer if layer.type == "Python" and not layer.bottom).python_param.param_str
+    assert variant.split == ast.literal_eval(reads)["split"]
+    assert solver_of(name).max_iter % variant.score_every == 0
+    assert (variant.iterations, variant.score_every) == (solver_of(name).max_iter, solver_of(name).snapshot)
     assert called["manual"].startswith(f"{name}: ")
-    files = called["weights"] or ()
+    files = starts.files(variant, ROOT / name)
+    obtain = starts.obtain(variant, ROOT / name)
     for file, origin in zip(files, variant.starts_from, strict=True):
-        if origin in variants.BASE_NETS:
-            assert file.startswith("../../data/ilsvrc-nets/")
+        if origin in BASES:
+            assert file.parent == ROOT / "data/ilsvrc-nets"
         else:
             iterations = 100_000 if origin in EXPERIMENTS else solver_of(origin).max_iter
-            assert file == f"../../{origin}/snapshot/train_iter_{iterations}.caffemodel"
-            assert origin.rpartition("/")[0] in called["obtain"]
-    assert bool(called["obtain"]) == bool(files)
+            assert file == ROOT / origin / f"snapshot/train_iter_{iterations}.caffemodel"
+            assert origin.rpartition("/")[0] in obtain
+    assert bool(obtain) == bool(files)
     assert callable(called["start"])
-
-
-def test_class_balanced_is_started_by_counting(called: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    command(monkeypatch, "voc-fcn-ablations", "class-balanced")
-    assert called["start"].__name__ == "start_balanced"
 
 
 @pytest.mark.parametrize("argv", [[], ["--list"], ["--help"]])

@@ -16,8 +16,9 @@ import score
 import surgery
 from caffe import layers as L
 from caffe.proto import caffe_pb2
-from nets import alexnet, googlenet, variants, vgg16, voc
-from nets.experiments import ROOT, VARIANTS, lookup
+from nets import voc
+from nets.bases import BASES
+from nets.experiments import EXPERIMENTS, ROOT, VARIANTS, lookup
 
 SIZE = (40, 48)
 THIN = 16
@@ -33,11 +34,10 @@ def ablation(name: str, split: str = "train") -> Any:
 @cache
 def random_weights(origin: str, folder: Path) -> Path:
     """A file of random weights for a thin net of what a variant starts from; a base net has no score layers."""
-    if origin in variants.BASE_NETS:
+    if origin in BASES:
         n = caffe.NetSpec()
         n.data = L.Input(shape={"dim": [1, 3, 224, 224]})
-        trunks = {"vgg16": vgg16.trunk, "alexnet": alexnet.trunk, "googlenet": googlenet.trunk}
-        trunks[origin](n, n.data, dropout=False, thin=THIN)
+        BASES[origin].trunk(n, n.data, dropout=False, thin=THIN)
         param = n.to_proto()
     else:
         param = lookup(origin).net(voc.DEPLOY, thin=THIN)
@@ -91,6 +91,20 @@ def loss_of(net: caffe.Net) -> float:
     return sum(weight * float(net.blobs[blob].data.sum()) for blob, weight in net.blob_loss_weights.items())
 
 
+def start_of(name: str) -> Any:
+    """`start` of an experiment's solve.py, or of that of a variant's folder; without counting the labels of a set."""
+    script = ROOT / (name if name in EXPERIMENTS else name.partition("/")[0]) / "solve.py"
+    start = runpy.run_path(str(script))["start"]
+    if "balance" in start.__globals__:
+        start.__globals__["balance"] = lambda net: None
+    return start
+
+
+def drawn(param: Any) -> set[str]:
+    """The layers that a random filler has filled, where no file has."""
+    return {layer.name for layer in param.layer if layer.convolution_param.HasField("weight_filler")}
+
+
 def learned(net: caffe.Net, param: Any) -> dict[tuple[str, int], float]:
     """The parameters that learn and their lr_mult."""
     rates = {}
@@ -134,13 +148,19 @@ def test_a_thin_net_starts_from_its_weights_and_its_loss_falls(name: str, folder
     param = with_inputs(variant.net(next(iter(variant.splits.values())), thin=THIN))
     net = make(param, folder, caffe.TRAIN)
     files = [str(random_weights(origin, folder)) for origin in variant.starts_from]
-    variants.start_of(variant)(net, *files)
+    start_of(name)(net, *files)
     for layer in param.layer:
         if layer.type == "Deconvolution":
             kernels = net.params[layer.name][0].data
             assert np.allclose(kernels[0, 0], surgery.upsample_filt(kernels.shape[-1])), layer.name
         elif layer.type == "Convolution" and not layer.name.startswith("score"):
             assert net.params[layer.name][0].data.any(), layer.name
+    if files:  # As the one that it varies is started, so is the variant.
+        same = make(param, folder, caffe.TRAIN)
+        start_of(variant.of)(same, *files)
+        for layer_name, blobs in net.params.items():
+            alike = [np.array_equal(a.data, b.data) for a, b in zip(blobs, same.params[layer_name], strict=True)]
+            assert all(alike) or layer_name in drawn(param), layer_name
     if "class_weights" in net.params:
         net.params["class_weights"][0].data[...] = np.eye(voc.CLASSES)
     feed(net)
@@ -172,7 +192,7 @@ def test_the_null_background_scores_0_and_the_others_learn_by_a_sigmoid(folder: 
     param = with_inputs(ablation("null-background"))
     net = make(param, folder, caffe.TRAIN)
     net.copy_from(str(random_weights("vgg16", folder)))
-    variants.interpolate(net)
+    surgery.interp(net, [layer for layer in net.params if "up" in layer])
     rng = np.random.default_rng(4)
     weights = net.params["score_fr_objects"][0].data
     weights[...] = 0.1 * rng.standard_normal(weights.shape)
@@ -209,7 +229,7 @@ def solver_of(name: str, folder: Path, base_lr: float) -> caffe.SGDSolver:
 def test_32s_fixed_changes_nothing_but_its_score_layer(folder: Path) -> None:
     solver = solver_of("32s-fixed", folder, 1e-4)
     solver.net.copy_from(str(random_weights("vgg16", folder)))
-    variants.interpolate(solver.net)
+    surgery.interp(solver.net, ["upscore"])
     feed(solver.net)
     before = {name: [blob.data.copy() for blob in blobs] for name, blobs in solver.net.params.items()}
     solver.step(3)
@@ -221,7 +241,9 @@ def test_32s_fixed_changes_nothing_but_its_score_layer(folder: Path) -> None:
 def test_the_twofold_interpolation_learns_and_the_last_does_not(folder: Path) -> None:
     variant = VARIANTS["voc-fcn-ablations/learned-interpolation"]
     solver = solver_of("learned-interpolation", folder, 1e-3)
-    variants.start_of(variant)(solver.net, *[str(random_weights(name, folder)) for name in variant.starts_from])
+    start_of("voc-fcn-ablations/learned-interpolation")(
+        solver.net, *[str(random_weights(name, folder)) for name in variant.starts_from]
+    )
     feed(solver.net)
     before = {name: solver.net.params[name][0].data.copy() for name in ("upscore2", "upscore_pool4", "upscore8")}
     for name, kernels in before.items():
@@ -248,9 +270,11 @@ def test_classes_are_balanced_by_the_inverse_of_their_frequency(
     net = make(param, folder, caffe.TRAIN)
     reader = SimpleNamespace(ids=["a", "b"], truth=lambda image_id: labels[image_id].astype(np.uint8))
     monkeypatch.setattr(score, "data_layer", lambda net: ("data", reader))
-    started: list[tuple[str, ...]] = []
-    solve["balanced"](lambda net, *files: started.append(files))(net, "some.caffemodel")
-    assert started == [("some.caffemodel",)]
+    weights = random_weights("vgg16", folder)
+    solve["start"](net, str(weights))
+    from_it = make(lookup("voc-fcn32s").net(voc.DEPLOY, thin=THIN), folder)
+    from_it.copy_from(str(weights))
+    assert np.array_equal(net.params["conv1_1"][0].data, from_it.params["conv1_1"][0].data)
     assert "labels of 2 images" in capsys.readouterr().out
     matrix = net.params["class_weights"][0].data
     assert {i: matrix[i, i] for i in range(21) if matrix[i, i]} == pytest.approx(expected)
@@ -277,7 +301,7 @@ def test_classes_are_balanced_by_the_inverse_of_their_frequency(
 def test_scores_fuse_by_the_maximum(folder: Path) -> None:
     net = make(ablation("max-fusion", voc.DEPLOY), folder)
     net.copy_from(str(random_weights("voc-fcn16s", folder)))
-    variants.interpolate(net)
+    surgery.interp(net, [layer for layer in net.params if "up" in layer])
     net.blobs["data"].reshape(1, 3, *SIZE)
     net.blobs["data"].data[...] = np.random.default_rng(6).standard_normal((1, 3, *SIZE))
     net.forward()

@@ -301,7 +301,7 @@ def test_a_slash_asks_for_a_row():
 def test_a_row_has_an_experiment_and_its_commands_parse(table, row, monkeypatch):
     if row.experiment:
         lookup(row.experiment)
-        assert reproduce.iterations(row.experiment) > 0
+        assert lookup(row.experiment).iterations > 0
     commands = reproduce.commands(table, row)
     assert commands
     assert any("solve.py" in command for command in commands) == bool(row.experiment and not row.released)
@@ -356,5 +356,5 @@ def check_convolutionalize(arguments: list[str], monkeypatch: pytest.MonkeyPatch
 
 def test_the_iterations_are_those_that_the_reference_trains_for():
     expected = {"voc-fcn32s": 100_000, "nyud-fcn/color-32s": 100_000, "pascalcontext-fcn/8s": 400_000}
-    assert {name: reproduce.iterations(name) for name in expected} == expected
-    assert reproduce.iterations("voc-fcn-ablations/accum") == 5000
+    assert {name: lookup(name).iterations for name in expected} == expected
+    assert lookup("voc-fcn-ablations/accum").iterations == 5000

@@ -19,7 +19,8 @@ import caffe
 from caffe.proto import caffe_pb2
 from datasets import shapes
 from nets import experiments
-from nets.convolutionalize import BASES, convolutional_net, load
+from nets.bases import BASES
+from nets.convolutionalize import convolutional_net, load
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("voc-fcn32s", "voc-fcn16s")
@@ -54,7 +55,7 @@ def data(tmp_path: Path) -> Path:
         # Values of about one size in all layers, though an image's are of about 64.
         scale = np.sqrt(2 / np.prod(weights.shape[1:])) / (64 if name == "conv1_1" else 1)
         weights.data[...] = scale * rng.standard_normal(tuple(weights.shape))
-    base = data / "ilsvrc-nets" / BASES["vgg16"].out
+    base = data / "ilsvrc-nets" / BASES["vgg16"].weights
     base.parent.mkdir()
     net.save(str(base))
     return data

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import analyze
-import experiment
 from datasets import shapes
+from nets import folders, starts
+from nets.experiments import lookup
 from published import reproduce
 from scoring import results
 from tests import forked
@@ -21,22 +23,25 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_without_it_everything_lies_as_in_the_reference(monkeypatch):
     monkeypatch.delenv("FCN_RESULTS", raising=False)
-    assert experiment.results_folder() == ROOT / "results"
-    assert experiment.run_folder("voc-fcn8s") == ROOT / "voc-fcn8s" / "snapshot"
-    weights = ROOT / "voc-fcn16s" / ".." / "voc-fcn32s" / "snapshot" / "train_iter_9.caffemodel"
-    assert experiment.found_snapshot(weights) == weights
+    assert folders.results_folder() == ROOT / "results"
+    assert folders.run_folder("voc-fcn8s") == ROOT / "voc-fcn8s" / "snapshot"
+    weights = ROOT / "voc-fcn32s" / "snapshot" / "train_iter_100000.caffemodel"
+    assert starts.files(lookup("voc-fcn16s"), ROOT / "voc-fcn16s") == [weights]
 
 
 def test_it_holds_results_snapshots_and_rehearsals(monkeypatch, tmp_path):
     monkeypatch.setenv("FCN_RESULTS", str(tmp_path))
-    assert experiment.results_folder() == tmp_path
-    assert experiment.run_folder("nyud-fcn/hha-32s") == tmp_path / "nyud-fcn" / "hha-32s" / "snapshot"
-    assert experiment.run_folder("voc-fcn8s", kind="rehearsal") == tmp_path / "voc-fcn8s" / "rehearsal"
-    weights = ROOT / "voc-fcn16s" / ".." / "voc-fcn32s" / "snapshot" / "train_iter_9.caffemodel"
-    assert experiment.found_snapshot(weights) == tmp_path / "voc-fcn32s" / "snapshot" / "train_iter_9.caffemodel"
+    assert folders.results_folder() == tmp_path
+    assert folders.run_folder("nyud-fcn/hha-32s") == tmp_path / "nyud-fcn" / "hha-32s" / "snapshot"
+    assert folders.run_folder("voc-fcn8s", kind="rehearsal") == tmp_path / "voc-fcn8s" / "rehearsal"
+    weights = tmp_path / "voc-fcn32s" / "snapshot" / "train_iter_100000.caffemodel"
+    assert starts.files(lookup("voc-fcn16s"), ROOT / "voc-fcn16s") == [weights]
     # What is no snapshot, or in no experiment, stays where it is.
-    for other in (ROOT / "data" / "ilsvrc-nets" / "vgg16-fcn.caffemodel", tmp_path / "snapshot" / "x.caffemodel"):
-        assert experiment.found_snapshot(other) == other
+    monkeypatch.delenv("FCN_DATA", raising=False)
+    assert starts.files(lookup("voc-fcn32s"), ROOT / "voc-fcn32s") == [ROOT / "data/ilsvrc-nets/vgg16-fcn.caffemodel"]
+    other = tmp_path / "snapshot" / "x.caffemodel"
+    own = replace(lookup("voc-fcn32s"), starts_from=(str(other), "../snapshot/y.caffemodel"))
+    assert starts.files(own, tmp_path / "my-fcn") == [other, tmp_path / "my-fcn/../snapshot/y.caffemodel"]
     assert reproduce._final_weights("voc-fcn32s", reproduce.Options()).is_relative_to(tmp_path)
 
 
@@ -46,9 +51,9 @@ def test_the_weights_found_there_are_the_furthest(monkeypatch, tmp_path):
     run.mkdir(parents=True)
     for iteration in (900, 4000):
         (run / f"train_iter_{iteration}.caffemodel").touch()
-    assert experiment.find_weights(ROOT / "voc-fcn8s", None) == run / "train_iter_4000.caffemodel"
+    assert folders.find_weights(ROOT / "voc-fcn8s", None) == run / "train_iter_4000.caffemodel"
     with pytest.raises(FileNotFoundError, match=str(tmp_path / "voc-fcn16s" / "snapshot")):
-        experiment.find_weights(ROOT / "voc-fcn16s", None)
+        folders.find_weights(ROOT / "voc-fcn16s", None)
 
 
 def test_the_demo_and_the_analyses_write_there(monkeypatch, tmp_path, capsys):

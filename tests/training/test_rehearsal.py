@@ -12,13 +12,12 @@ import pytest
 from google.protobuf import text_format
 
 import caffe
-import experiment
 import score
 import surgery
 import train
 from caffe.proto import caffe_pb2
 from datasets import shapes
-from nets import experiments
+from nets import experiments, folders
 from nets.convolutionalize import load
 from training import rehearsal
 
@@ -57,9 +56,6 @@ def rehearse(out: Path, *argv: str, name: str = "voc-fcn16s", begin: Any = start
         str(ROOT / name / "solve.py"),
         None,
         start=begin,
-        weights="../not/asked/for.caffemodel",
-        split=experiments.evaluation_split(name),
-        score_every=1,
         argv=["--rehearse", "4", "--out", str(out), "--no-report", *argv],
     )
 
@@ -94,8 +90,8 @@ def test_a_rehearsal_is_the_experiment_thin_and_elsewhere(
     # One scoring, at the end, that is known for what it is.
     (result,) = (out / "results").iterdir()
     assert json.loads(result.read_text())["rehearsal"] is True
-    assert experiment.rehearsal_of(out / "voc-fcn16s") == out
-    assert experiment.rehearsal_of(ROOT / "voc-fcn16s") is None
+    assert folders.rehearsal_of(out / "voc-fcn16s") == out
+    assert folders.rehearsal_of(ROOT / "voc-fcn16s") is None
     # What is scored of it later on is no result of the experiment's either.
     assert score.main(["--split", "train", "--net", str(out / "voc-fcn16s")]) == 0
     stored = json.loads((out / "results/train_iter_4.json").read_text())
@@ -104,7 +100,7 @@ def test_a_rehearsal_is_the_experiment_thin_and_elsewhere(
     assert stored["classes"][:2] == ["background", "aeroplane"]
     # The net that it starts from lies beside it, but has not been trained.
     with pytest.raises(FileNotFoundError, match="no weights for voc-fcn32s"):
-        experiment.find_weights(out / "voc-fcn32s", None)
+        folders.find_weights(out / "voc-fcn32s", None)
     assert not (ROOT / "voc-fcn16s/rehearsal").exists()
 
 
@@ -151,9 +147,7 @@ def test_an_experiment_that_nobody_knows_is_refused(here: Path) -> None:
             str(here / "my-fcn" / "solve.py"),
             None,
             start=start,
-            weights=None,
-            split="val",
-            score_every=0,
+            experiment=experiments.lookup("voc-fcn32s"),
             argv=["--rehearse", "--out", str(here / "out")],
         )
 

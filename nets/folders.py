@@ -22,7 +22,7 @@ import caffe
 from caffe.proto import caffe_pb2
 from nets import experiments
 
-ROOT = Path(__file__).resolve().parent
+ROOT = experiments.ROOT
 
 # What of an image the data layers can hide.
 MASKS = ("foreground", "background", "both")
@@ -96,14 +96,6 @@ def run_folder(name: str, root: Path = ROOT, kind: str = "snapshot") -> Path:
     "rehearsal".
     """
     return (results_folder(root) if os.environ.get("FCN_RESULTS") else root) / name / kind
-
-
-def found_snapshot(path: Path) -> Path:
-    """Return where a file of an experiment's snapshot/ is that is given as a path in the repository."""
-    experiment = Path(os.path.abspath(path.parent.parent))
-    if os.environ.get("FCN_RESULTS") and path.parent.name == "snapshot" and experiment.is_relative_to(ROOT):
-        return run_folder(experiment_name(experiment)) / path.name
-    return path
 
 
 def find_weights(experiment: Path, weights: str | None) -> Path:
