@@ -552,6 +552,11 @@ def test_several_files_are_given_to_start_in_their_order(
     assert seen == [tuple(map(str, paths))]
 
 
+def test_a_folder_that_nets_does_not_know_is_refused_with_what_to_do(folder: Path) -> None:
+    with pytest.raises(SystemExit, match=r"No experiment is called 'tiny-fcn'.*nets/experiments\.py, or given to"):
+        train.run(str(folder / "solve.py"), None, start=start, argv=[])
+
+
 def test_the_folder_may_be_another_than_the_script_s(folder: Path, data: Path, tmp_path: Path) -> None:
     script = tmp_path / "elsewhere" / "solve.py"
     script.parent.mkdir()

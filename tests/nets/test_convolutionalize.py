@@ -205,6 +205,13 @@ def test_the_command_reads_and_writes_in_the_folder_of_data(
     assert tool.in_data("f") == tmp_path / "ilsvrc-nets" / "f"
 
 
+def test_a_base_of_convolutions_is_left_as_it_is() -> None:
+    with pytest.raises(SystemExit, match=r"convolutions already.*bvlc_googlenet\.caffemodel.*fetch googlenet`"):
+        main(["convolutionalize", "googlenet"])
+    net = tool.convolutional_net(BASES["googlenet"], 16)
+    assert net == tool.classifier_net(BASES["googlenet"], 16)
+
+
 def test_the_command_says_how_to_get_what_is_missing_and_what_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -271,6 +271,9 @@ def test_bad_names_and_folders(data, tmp_path, capsys):
     assert f"There is no folder {tmp_path / 'images'}" in capsys.readouterr().err
     assert new.main(["boxes", "--data", str(data), "--classes", names, "--val-share", "1"]) == 1
     assert "--val-share is 1.0" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        new.main(["boxes", "--data", str(data), "--classes", names, "--trunk", "vgg19"])
+    assert "choose from" in capsys.readouterr().err
     set_up(data)
     with pytest.raises(ValueError, match="is there already"):
         set_up(data)
