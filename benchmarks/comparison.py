@@ -9,6 +9,7 @@ import statistics
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from measurement import ENGINES, measure
@@ -29,7 +30,7 @@ class Cell:
     page_faults: list[int] = field(default_factory=list)
     peak_mb: list[float] = field(default_factory=list)
 
-    def add(self, found: dict) -> None:
+    def add(self, found: dict[str, Any]) -> None:
         """Take one process's measurement."""
         self.first.append(found["seconds"][0])
         self.seconds += found["seconds"][1:]
@@ -50,7 +51,7 @@ class Cell:
         }
 
 
-def compare(workload: str, size: tuple[int, int], passes: int, rounds: int, threads: int) -> dict:
+def compare(workload: str, size: tuple[int, int], passes: int, rounds: int, threads: int) -> dict[str, Any]:
     """Return {"forward" and "training": {engine: summary}}, the agreement, and what was measured where."""
     cells = {(train, engine): Cell() for train in (False, True) for engine in ENGINES}
     loads: list[float] = []
@@ -83,7 +84,7 @@ def compare(workload: str, size: tuple[int, int], passes: int, rounds: int, thre
     }
 
 
-def conditions(found: dict) -> str:
+def conditions(found: dict[str, Any]) -> str:
     """Return one sentence on where and how something was measured."""
     versions = ", ".join(f"{name} {value}" for name, value in found["versions"].items())
     low, high = found["load"]
@@ -104,12 +105,12 @@ def machine() -> str:
     return f"{name}, {os.cpu_count()} cores"
 
 
-def same(found: dict) -> bool:
+def same(found: dict[str, Any]) -> bool:
     """Tell whether the two engines computed the same, as AGREEMENT says."""
     return all(max(d.values()) <= AGREEMENT[pass_] for pass_, d in found["agreement"].items())
 
 
-def agreement_lines(found: dict) -> list[str]:
+def agreement_lines(found: dict[str, Any]) -> list[str]:
     """Return a line each for forward and training: whether the numbers are the same, and the largest difference."""
     lines = []
     for pass_, differences in found["agreement"].items():

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import comparison
 import peers
@@ -40,7 +41,7 @@ def main() -> int:
     return int(not comparison.same(found))
 
 
-def table(found: dict) -> str:
+def table(found: dict[str, Any]) -> str:
     """Return the result in Markdown."""
     height, width = found["size"]
     lines = [
@@ -79,7 +80,7 @@ def _range(summary: dict[str, float]) -> str:
     return f"{summary['fastest']:.2f} to {summary['slowest']:.2f}"
 
 
-def _ratio(found: dict, pass_: str, key: str) -> float:
+def _ratio(found: dict[str, Any], pass_: str, key: str) -> float:
     return found[pass_]["engine"][key] / found[pass_]["plain"][key]
 
 

@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ENGINES = ("engine", "plain")  # the modules that run.py can run
@@ -21,7 +22,7 @@ def measure(
     passes: int,
     threads: int,
     numbers: Path | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Measure one engine in a fresh process, and return what run.py printed.
 
     `numbers` is a file to write scores, or the first iteration's loss and updates, to; dropout is off then.
@@ -32,7 +33,7 @@ def measure(
     return start("run.py", [*arguments, *(["--numbers", str(numbers)] if numbers else [])], threads)
 
 
-def start(program: str, arguments: list[str], threads: int) -> dict:
+def start(program: str, arguments: list[str], threads: int) -> dict[str, Any]:
     """Run one of this folder's programs and return the JSON of its last line.
 
     Raises RuntimeError with the process's last words if it fails.

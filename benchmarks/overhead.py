@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import comparison
 
@@ -30,7 +31,7 @@ def main() -> int:
     return int(not comparison.same(found))
 
 
-def table(found: dict) -> str:
+def table(found: dict[str, Any]) -> str:
     """Return the result in Markdown."""
     lines = [
         f"Thin FCN-8s, 160 x 160. {comparison.conditions(found)}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import statistics
 import tempfile
+from typing import Any
 
 from measurement import start
 
@@ -18,9 +19,9 @@ PEERS = {
 }
 
 
-def compare(workload: str, size: tuple[int, int], passes: int, rounds: int, threads: int) -> dict[str, dict]:
+def compare(workload: str, size: tuple[int, int], passes: int, rounds: int, threads: int) -> dict[str, dict[str, Any]]:
     """Return for each peer its median seconds, peak memory, difference and version, or why it was not measured."""
-    found: dict[str, dict] = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, (program, modules, install) in PEERS.items():
         missing = [module for module in modules if importlib.util.find_spec(module) is None]
         if missing:
@@ -43,7 +44,7 @@ def compare(workload: str, size: tuple[int, int], passes: int, rounds: int, thre
     return found
 
 
-def lines(found: dict[str, dict]) -> list[str]:
+def lines(found: dict[str, dict[str, Any]]) -> list[str]:
     """Return one line for each peer."""
     return [
         f"{name}: {r['skipped']}."

@@ -142,7 +142,8 @@ def biases_doubled(net: Any) -> Any:
     """Let each convolution learn as VGG16's do: AlexNet's layers in the reference say nothing of rates."""
     for layer in net.layer:
         if layer.type == "Convolution" and not layer.param:
-            layer.param.extend(caffe.proto.caffe_pb2.ParamSpec(**fields) for fields in LEARNED)
+            for fields in LEARNED:
+                layer.param.add(**fields)
     return net
 
 

@@ -12,6 +12,7 @@ from .net import Net
 from .parallel.gradients import NCCL
 from .proto.caffe_pb2 import TEST, TRAIN, LayerParameter
 from .rng import set_random_seed
+from .solvers.settings import SolverParameter
 from .solvers.solver import (
     AdaDeltaSolver,
     AdaGradSolver,
@@ -21,7 +22,6 @@ from .solvers.solver import (
     RMSPropSolver,
     SGDSolver,
     Solver,
-    SolverParameter,
     get_solver,
 )
 from .timer import Timer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from .proto import caffe_pb2
 
@@ -39,7 +39,7 @@ def names(value: Any, what: str) -> list[str]:
     return found
 
 
-def net_arguments(*args: Any, **kwargs: Any) -> tuple[int, int, list[str], str | None]:
+def net_arguments(*args: Any, **kwargs: Any) -> tuple[caffe_pb2.Phase, int, list[str], str | None]:
     """Sort out Net's two forms: (phase, level=0, stages=None, weights=None), and the old (weights, phase)."""
     is_old = bool(args) and isinstance(args[0], (str, os.PathLike))
     form = _OLD_FORM if is_old else _NEW_FORM
@@ -54,7 +54,7 @@ def net_arguments(*args: Any, **kwargs: Any) -> tuple[int, int, list[str], str |
         taken = f"; {weights!r} was taken for the weights file, which may come before it" if is_old else ""
         raise TypeError(f"Net() needs a phase, caffe.TRAIN or caffe.TEST, not {phase!r}{taken}.")
     return (
-        int(phase),
+        cast("caffe_pb2.Phase", int(phase)),
         integer(given.get("level", 0), "Net's level"),
         names(given.get("stages") or [], "Net's stages"),
         None if weights is None else os.fspath(weights),

@@ -293,7 +293,8 @@ def _filler(filler: Filler) -> caffe_pb2.FillerParameter | None:
         return filler
     if isinstance(filler, Mapping):
         return caffe_pb2.FillerParameter(**filler)
-    return schema.plain(filler)  # a filler that stood in a declared message
+    plain: caffe_pb2.FillerParameter = schema.plain(filler)  # a filler that stood in a declared message
+    return plain
 
 
 def _version(x: Tensor) -> int:

@@ -299,7 +299,8 @@ def resize_image(im: np.ndarray, new_dims: Sequence[int] | np.ndarray, interp_or
         return np.full((height, width, im.shape[2]), low, np.float32)
     if interp_order != 1:
         zoomed = _zoom(im, (height, width), interp_order, mode="grid-constant", cval=low, grid_mode=True)
-        return np.clip(zoomed, low, high)  # splines overshoot
+        clipped: np.ndarray = np.clip(zoomed, low, high)  # splines overshoot
+        return clipped
     return _linear(_linear(im.astype(np.float32), 0, height, low), 1, width, low)
 
 
@@ -324,7 +325,7 @@ def _linear(values: np.ndarray, axis: int, size: int, outside: float) -> np.ndar
     along = (-1, 1, 1) if axis == 0 else (1, -1, 1)
     weight_before = np.where(before >= 0, 1 - towards_after, 0).astype(np.float32).reshape(along)
     weight_after = np.where(after < old, towards_after, 0).astype(np.float32).reshape(along)
-    result = values.take(np.maximum(before, 0), axis) * weight_before
+    result: np.ndarray = values.take(np.maximum(before, 0), axis) * weight_before
     result += values.take(np.minimum(after, old - 1), axis) * weight_after
     if size > old:  # only then does a sample lie beyond the outermost centres
         result += np.float32(outside) * (1 - weight_before - weight_after)

@@ -166,7 +166,8 @@ class Function:
         """Set ``key`` in the type's own message if that has such a field, else in the layer."""
         fields = layer.DESCRIPTOR.fields_by_name
         own = fields.get(_param_names(schema.generation()).get(self.type_name, "") + "_param")
-        if own is not None and not key.endswith("param") and key in own.message_type.fields_by_name:
+        settings = None if own is None else own.message_type
+        if own is not None and settings is not None and not key.endswith("param") and key in settings.fields_by_name:
             assign_proto(getattr(layer, own.name), key, value)
         elif key in fields:
             assign_proto(layer, key, value)

@@ -49,7 +49,12 @@ caffe.NCCL("solver", b"")  # error: arg-type
 n = caffe.NetSpec()
 n.data = L.Input(shape=dict(dim=[1, 3, 8, 8]))
 n.pool = L.Pooling(n.data, pool=P.Pooling.MAX, kernel_size=2)
-reveal_type(n.to_proto())  # type: Any
+reveal_type(n.to_proto())  # type: caffe.proto.caffe_pb2.NetParameter
+layer = caffe_pb2.LayerParameter(name="conv", bottom=["data"])
+layer.convolution_param.num_output = "64"  # error: assignment
+layer.botom.append("data")  # error: attr-defined
+caffe_pb2.NetParameter(nam="net")  # error: call-arg
+reveal_type(layer.pooling_param.pool)  # type: caffe.proto.caffe_pb2.PoolingParameter.PoolMethod
 timer = caffe.Timer()
 timer.begin()  # error: attr-defined
 reveal_type(timer.ms)  # type: float

@@ -77,11 +77,20 @@ def test_a_module_stands_on_what_is_below_it(path):
 
 
 def test_no_modules_import_each_other():
-    """A package's __init__.py that hands on its modules' names is left out: its modules do not ask it."""
-    left = {dotted(path): imports(path) for path in FILES if path.name != "__init__.py"}
+    """Imports within functions and for types only count too, and so do packages that hand on their modules' names."""
+    left = {dotted(path): imports(path) for path in FILES}
     while free := {module for module, others in left.items() if not others & left.keys()}:
         left = {module: others for module, others in left.items() if module not in free}
     assert not left, f"these import each other, or what does: {', '.join(sorted(left))}"
+
+
+def test_imports_are_relative_so_that_the_tests_above_see_them():
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module]
+            assert not any(name.split(".")[0] == "caffe" for name in names), f"{dotted(path)}:{node.lineno}"
 
 
 def test_no_module_takes_the_place_of_a_name_of_pycaffes():

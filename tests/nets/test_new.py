@@ -184,7 +184,19 @@ def test_the_draw_is_the_seeds(data):
     assert new._lists(data, 0.3, 6) != lists
 
 
+# The text files of a dataset that a fault is written into, from its data folder.
+SPOILED = {
+    "one list": {"val.txt": "box1\n"},
+    "both lists": {"val.txt": "box1\n", "train.txt": "box1\nbox2\n"},
+    "names": {"../../../names.txt": "background\nbox\nbox\n"},
+    "comment": {"../../../names.txt": "# of the boxes\nbackground\nred box\n"},
+    "one name": {"../../../names.txt": "background\n"},
+}
+
+
 def spoil(data: Path, how: str) -> None:
+    for name, text in SPOILED.get(how, {}).items():
+        (data / name).write_text(text)
     label = data / "labels" / "box4.png"
     seg = np.array(Image.open(label))
     if how == "colours":
@@ -199,25 +211,14 @@ def spoil(data: Path, how: str) -> None:
         (data / "images" / "box4.png").write_bytes((data / "labels" / "box4.png").read_bytes())
     elif how == "damaged":
         (data / "images" / "box4.jpg").write_bytes(b"\xff\xd8\xff no")
-    elif how == "one list":
-        (data / "val.txt").write_text("box1\n")
-    elif how == "both lists":
-        (data / "val.txt").write_text("box1\n")
-        (data / "train.txt").write_text("box1\nbox2\n")
     elif how == "void":
         for path in (data / "labels").glob("*.png"):
             Image.fromarray(np.full(SIZE[::-1], 255, np.uint8)).save(path)
-    elif how == "names":
-        (data.parents[2] / "names.txt").write_text("background\nbox\nbox\n")
-    elif how == "comment":
-        (data.parents[2] / "names.txt").write_text("# of the boxes\nbackground\nred box\n")
     elif how == "no labels":
         for path in (data / "labels").glob("*.png"):
             path.rename(path.with_suffix(".tif"))
     elif how == "two labels":
         (data / "labels" / "box4.PNG").write_bytes(label.read_bytes())
-    elif how == "one name":
-        (data.parents[2] / "names.txt").write_text("background\n")
 
 
 @pytest.mark.parametrize(

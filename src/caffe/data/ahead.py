@@ -86,4 +86,4 @@ class Ahead:
 
 
 def _state(layer: Layer) -> Any:
-    return layer.state() if hasattr(layer, "state") else None  # type: ignore[attr-defined]
+    return layer.state() if hasattr(layer, "state") else None

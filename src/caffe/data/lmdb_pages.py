@@ -96,4 +96,5 @@ class _Walk:
 
 
 def _shorts(page: np.ndarray, at: np.ndarray) -> np.ndarray:
-    return page[at].astype(np.int64) | page[at + 1].astype(np.int64) << 8
+    shorts: np.ndarray = page[at].astype(np.int64) | page[at + 1].astype(np.int64) << 8
+    return shorts

@@ -103,7 +103,7 @@ class _Reader:
         start = self._at
         field = FieldDescriptorProto(name=self._name("field"), label=label)  # type: ignore[arg-type]
         if type_name in SCALARS:
-            field.type = SCALARS[type_name]  # type: ignore[assignment]
+            field.type = SCALARS[type_name]
         else:
             field.type_name = type_name
         self._expect("=")

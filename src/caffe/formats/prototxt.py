@@ -310,7 +310,7 @@ class _FaultFinder:
         token = self._token
         if token.kind != "word" or not (token.text[0].isalpha() or token.text[0] == "_"):
             raise _Fault(token.offset, f"{_shown(token)} stands where a field of {descriptor.name} should")
-        field = descriptor.fields_by_name.get(token.text)
+        field: FieldDescriptor | None = descriptor.fields_by_name.get(token.text)
         if field is None:
             hint = _hint(token.text, self._around)
             raise _Fault(token.offset, f"{descriptor.name} has no field {_shown(token)}{hint}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from google.protobuf import message_factory
@@ -88,7 +88,7 @@ def type_fields() -> dict[str, str]:
     return dict(_type_fields)
 
 
-def layer_fields() -> dict[str, Any]:
+def layer_fields() -> Mapping[str, Any]:
     """Return LayerParameter's fields by name, declared ones included."""
     return _classes.get("LayerParameter", caffe_pb2.LayerParameter).DESCRIPTOR.fields_by_name
 

@@ -85,5 +85,5 @@ def divisor(mode: int, items: int, places: int, counted: Tensor | None) -> float
     """Return FULL: all places; VALID: those that count; BATCH_SIZE: the items; NONE: 1. At least 1."""
     if mode == Normalization.VALID and counted is not None:
         return counted.sum().clamp(min=1)
-    wanted = {Normalization.BATCH_SIZE: items, Normalization.NONE: 1}.get(mode, places)
-    return float(max(1, wanted))
+    divisors: dict[int, int] = {Normalization.BATCH_SIZE: items, Normalization.NONE: 1}
+    return float(max(1, divisors.get(mode, places)))

@@ -88,7 +88,7 @@ def make_test_nets(solver: caffe_pb2.SolverParameter) -> list[Net]:
 
 
 def _make(
-    solver: caffe_pb2.SolverParameter, param: caffe_pb2.NetParameter, phase: int, state: caffe_pb2.NetState
+    solver: caffe_pb2.SolverParameter, param: caffe_pb2.NetParameter, phase: caffe_pb2.Phase, state: caffe_pb2.NetState
 ) -> Net:
     built = caffe_pb2.NetParameter()
     built.CopyFrom(param)

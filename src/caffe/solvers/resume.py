@@ -60,7 +60,7 @@ def read(state_file: str, iteration: int) -> Position | None:
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
-        positions = [content, *content.get("others", [])]
+        positions: list[Position] = [content, *content.get("others", [])]
         for one in positions:
             for state in one["random"].values():
                 base64.b64decode(state)

@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -107,7 +108,7 @@ def summarize(
     layer that cannot start.
     """
     param = read_net(net_file)
-    param.state.phase = phase
+    param.state.phase = cast("caffe_pb2.Phase", phase)
     _clear_fillers(param)
     net = _built(param, os.fspath(net_file))
     for name, shape in (shapes or {}).items():

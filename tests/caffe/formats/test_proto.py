@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
 from caffe.proto import caffe_pb2
+from caffe.prototxt import _is_repeated
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "solvers"
 
@@ -120,3 +125,78 @@ def test_generated_for_every_supported_protobuf() -> None:
     # Code that a newer protoc generates refuses the older runtimes that pyproject.toml allows.
     head = Path(caffe_pb2.__file__).read_text().splitlines()[:6]
     assert any(line.startswith("# Protobuf Python Version: 4.25.") for line in head)
+
+
+STUB = Path(caffe_pb2.__file__).with_suffix(".pyi")
+
+
+def in_the_stub(body: list[ast.stmt]) -> tuple[dict[str, ast.ClassDef], dict[str, str]]:
+    """Return the classes of a stub's or class's body, and its annotated names with their types."""
+    classes = {node.name: node for node in body if isinstance(node, ast.ClassDef)}
+    named = {node.target.id: ast.unparse(node.annotation) for node in body if isinstance(node, ast.AnnAssign)}  # type: ignore[union-attr]
+    return classes, named
+
+
+def type_in_python(field: FieldDescriptor) -> str:
+    """Return the type that a field has in Python, as protoc writes it."""
+    kinds = {
+        FieldDescriptor.CPPTYPE_BOOL: "bool",
+        FieldDescriptor.CPPTYPE_DOUBLE: "float",
+        FieldDescriptor.CPPTYPE_FLOAT: "float",
+    }
+    if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+        name = "bytes" if field.type == FieldDescriptor.TYPE_BYTES else "str"
+    elif field.message_type is not None or field.enum_type is not None:
+        name = (field.message_type or field.enum_type).full_name.removeprefix("caffe.")
+    else:
+        name = kinds.get(field.cpp_type, "int")
+    if not _is_repeated(field):
+        return name
+    return f"_containers.Repeated{'Composite' if field.message_type else 'Scalar'}FieldContainer[{name}]"
+
+
+def hold_enums(
+    enums: dict[str, EnumDescriptor], classes: dict[str, ast.ClassDef], named: dict[str, str], at: str
+) -> None:
+    for name, enum in enums.items():
+        values = {value.name for value in enum.values}
+        assert set(in_the_stub(classes[name].body)[1]) == values
+        assert {named[value] for value in values} == {f"{at}{name}"}  # a value is also a name of the enum's scope
+
+
+def test_the_stub_has_every_message_field_and_enum_of_the_descriptor_and_no_other() -> None:
+    file = caffe_pb2.DESCRIPTOR
+    classes, named = in_the_stub(ast.parse(STUB.read_text()).body)
+    assert set(classes) == {*file.message_types_by_name, *file.enum_types_by_name}
+    hold_enums(file.enum_types_by_name, classes, named, "")
+    for message in file.message_types_by_name.values():
+        assert not message.nested_types  # such a class would have to be walked too
+        inner, fields = in_the_stub(classes[message.name].body)
+        enums = message.enum_types_by_name
+        hold_enums(enums, inner, fields, f"{message.name}.")
+        assert set(inner) == set(enums), message.name
+        values = {value.name for enum in enums.values() for value in enum.values}
+        numbers = {f"{name.upper()}_FIELD_NUMBER" for name in message.fields_by_name}
+        assert set(fields) == {*message.fields_by_name, *values, *numbers}, message.name
+        for field in message.fields:
+            assert fields[field.name] == type_in_python(field), f"{message.name}.{field.name}"
+        init = next(n for n in classes[message.name].body if isinstance(n, ast.FunctionDef) and n.name == "__init__")
+        assert [arg.arg for arg in init.args.args[1:]] == list(message.fields_by_name), message.name
+
+
+def test_the_generator_writes_what_is_committed(tmp_path: Path) -> None:
+    pytest.importorskip("grpc_tools", reason="grpcio-tools, which has protoc, is not installed")
+    source = Path(caffe_pb2.__file__).parents[2]
+    made = tmp_path / "caffe" / "proto"
+    command = [sys.executable, "-m", "grpc_tools.protoc", "-I", str(source), f"--python_out={tmp_path}"]
+    done = subprocess.run(
+        [*command, f"--pyi_out={tmp_path}", str(source / "caffe/proto/caffe.proto")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    if "4.25." not in (made / "caffe_pb2.py").read_text()[:300]:
+        pytest.skip("this protoc is of another version than 25, which caffe.proto asks for")
+    for name in ("caffe_pb2.py", "caffe_pb2.pyi"):
+        assert (made / name).read_text() == Path(caffe_pb2.__file__).with_name(name).read_text()

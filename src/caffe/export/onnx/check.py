@@ -65,7 +65,8 @@ def _session(path: str) -> Any:
 def _run(session: Any, outputs: list[str], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     shapes = describe(values.shape for values in inputs.values())
     with _told_as(f"ONNX Runtime cannot run the net that was made on {shapes}"):
-        return session.run(outputs, dict(inputs))
+        found: list[np.ndarray] = session.run(outputs, dict(inputs))
+    return found
 
 
 @contextlib.contextmanager
