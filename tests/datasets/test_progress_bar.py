@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from datasets.progress_bar import ProgressBar
+from terminal.progress_bar import ProgressBar
 
 
 class Terminal(io.StringIO):
