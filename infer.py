@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 import vis
+from files.writing import replaced
 from layers import read_image
 from nets.folders import (
     add_options,
@@ -100,34 +101,50 @@ def _run(options: argparse.Namespace) -> int:
     zero = unfilled_layers(net)
     if zero:
         print(f"Beware: the weights of {', '.join(zero)} are all zero in {weights}.", file=sys.stderr)
+    name = experiment_name(experiment)
     stems = Counter(path.stem for path in images)
     failed = 0
     for i, path in enumerate(images):
         try:
-            image = np.asarray(read_image(path))
-            files = [path, *(paths[i] for paths in beside)]
-            for kind, file in zip(reading.inputs, files, strict=True):
-                if not file.is_file():
-                    raise FileNotFoundError(f"There is no {file}, the {kind} of {path}.")
-            values = [reading.read(kind, file) for kind, file in zip(reading.inputs, files, strict=True)]
-            for file, value in zip(files, values, strict=True):
-                if value.shape[1:] != image.shape[:2]:
-                    raise ValueError(f"{file} is {value.shape[2]} x {value.shape[1]} pixels, unlike {path}.")
+            image, values = _read(reading, [path, *(paths[i] for paths in beside)])
         except (ValueError, FileNotFoundError) as error:  # One bad file does not end a folder.
             print(f"infer.py: {error}", file=sys.stderr)
             failed += 1
             continue
-        name = path.stem if stems[path.stem] == 1 else path.name
+        stem = path.stem if stems[path.stem] == 1 else path.name
         for head, labels in run(net, dict(zip(net.inputs, values, strict=True)), heads).items():
             suffix = "" if head == heads[0] else f"_{head_name(head)}"
             classes = net.blobs[head].shape[1]
-            names, palette = vis.class_names(experiment_name(experiment), classes), vis.make_palette(classes)
-            vis.save_labels(options.out / f"{name}{suffix}.png", labels)
-            picture = vis.overlay(image, labels, names, palette, options.alpha)
-            picture.save(options.out / f"{name}{suffix}_overlay.png")
+            names = vis.class_names(name, classes)
+            _write(options.out / f"{stem}{suffix}", image, labels, names, options.alpha)
             found = [names[label] for label in np.unique(labels)]
-            print(f"{path}: {', '.join(found)} -> {options.out / name}{suffix}.png")
+            print(f"{path}: {', '.join(found)} -> {options.out / stem}{suffix}.png")
     return 1 if failed else 0
+
+
+def _read(reading: Reading, files: Sequence[Path]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return an image, H x W x 3, and what each of the net's inputs holds; files: the image's, and those beside it.
+
+    Raises FileNotFoundError, and ValueError for what cannot be read or is not of the image's size.
+    """
+    path = files[0]
+    image = np.asarray(read_image(path))
+    for kind, file in zip(reading.inputs, files, strict=True):
+        if not file.is_file():
+            raise FileNotFoundError(f"There is no {file}, the {kind} of {path}.")
+    values = [reading.read(kind, file) for kind, file in zip(reading.inputs, files, strict=True)]
+    for file, value in zip(files, values, strict=True):
+        if value.shape[1:] != image.shape[:2]:
+            raise ValueError(f"{file} is {value.shape[2]} x {value.shape[1]} pixels, unlike {path}.")
+    return image, values
+
+
+def _write(path: Path, image: np.ndarray, labels: np.ndarray, names: Sequence[str], alpha: float) -> None:
+    """Write an image's labels, and them over it beside their legend; path: both files', up to what differs."""
+    vis.save_labels(path.with_name(f"{path.name}.png"), labels)
+    picture = vis.overlay(image, labels, names, vis.make_palette(len(names)), alpha)
+    with replaced(path.with_name(f"{path.name}_overlay.png")) as partial:
+        picture.save(partial)
 
 
 def _files_beside(

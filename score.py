@@ -95,16 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    if options.released and options.weights:
-        raise ValueError("--released names the weights already: leave out --weights.")
-    if options.submit and not options.split:
-        raise ValueError("--submit needs the list of images: --split seg11test or seg12test.")
-    if options.submit and (options.limit or options.save or options.mask or options.stitch):
-        raise ValueError("--submit predicts the whole split as it is: leave out --limit, --save, --mask and --stitch.")
-    for option in ("limit", "stitch"):
-        value = getattr(options, option)
-        if value is not None and value < 1:
-            raise ValueError(f"--{option} is {value}, expected 1 or more.")
+    """Find the experiment, its weights and its split, run the net over the images, and write what comes of it."""
+    _check(options)
     experiment = find_experiment(options.net)
     name = experiment_name(experiment)
     weights = released.weights(name, options.data) if options.released else find_weights(experiment, options.weights)
@@ -130,7 +122,8 @@ def _run(options: argparse.Namespace) -> None:
     found = data_layer(net)
     if found is None:
         raise ValueError(f"{prototxt} has no data layer of layers.py, so that its images are not known.")
-    ids = found[1].ids[: options.limit]
+    reader = found[1]
+    ids = reader.ids[: options.limit]
     scored = heads(net)
     stitched = {}
     if options.stitch:
@@ -144,7 +137,7 @@ def _run(options: argparse.Namespace) -> None:
             name,
             split,
             ids,
-            len(found[1].ids),
+            len(reader.ids),
             weights,
             head,
             mask,
@@ -152,16 +145,34 @@ def _run(options: argparse.Namespace) -> None:
             rehearsal is not None,
             options.released,
         )
-        names = class_names(name, found[1], len(scores.confusion))
-        path = out / facts.file_name(asked_mask=options.mask)
-        stored = result(scores, names, facts)
-        write_result(path, stored)
-        of_head = f", {head_name(head)}" if head_name(head) else ""
-        images = f"{len(ids)} of {len(found[1].ids)} images"
-        print(f"{name} on {split}{of_head}: {images}, weights {weights}\n\n{scores.table(names)}\n")
-        if options.released:
-            print(f"{released.verdict(stored)}\n")
-        print(path)
+        names = class_names(name, reader, len(scores.confusion))
+        _tell(scores, names, facts, out / facts.file_name(asked_mask=options.mask))
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raise ValueError for options that do not go together, or cannot be."""
+    if options.released and options.weights:
+        raise ValueError("--released names the weights already: leave out --weights.")
+    if options.submit and not options.split:
+        raise ValueError("--submit needs the list of images: --split seg11test or seg12test.")
+    if options.submit and (options.limit or options.save or options.mask or options.stitch):
+        raise ValueError("--submit predicts the whole split as it is: leave out --limit, --save, --mask and --stitch.")
+    for option in ("limit", "stitch"):
+        value = getattr(options, option)
+        if value is not None and value < 1:
+            raise ValueError(f"--{option} is {value}, expected 1 or more.")
+
+
+def _tell(scores: Scores, names: Sequence[str], facts: Scored, path: Path) -> None:
+    """Write the result file of a head, and print its table."""
+    stored = result(scores, names, facts)
+    write_result(path, stored)
+    of_head = f", {head_name(facts.head)}" if head_name(facts.head) else ""
+    images = f"{len(facts.ids)} of {facts.split_images} images"
+    print(f"{facts.experiment} on {facts.split}{of_head}: {images}, weights {facts.weights}\n\n{scores.table(names)}\n")
+    if facts.released:
+        print(f"{released.verdict(stored)}\n")
+    print(path)
 
 
 if __name__ == "__main__":

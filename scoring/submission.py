@@ -74,7 +74,7 @@ def submit(experiment: Path, weights: Path, split: str, competition: str, out: P
         for image_id, path in images.items():
             if _fault(maps / f"{image_id}.png", path) is not None:
                 labels = segment(net, read_image(path), reading.mean, reading.scale)
-                _save(maps / f"{image_id}.png", labels)
+                vis.save_labels(maps / f"{image_id}.png", labels)
             advance(image_id)
 
     iteration = iteration_of(weights)
@@ -135,13 +135,6 @@ def _fault(label_map: Path, image: Path) -> str | None:
     except (OSError, SyntaxError, ValueError) as error:
         return f"cannot be read ({error})"
     return None if highest < CLASSES else f"has the label {highest}: {CLASSES} classes are 0 to {CLASSES - 1}"
-
-
-def _save(path: Path, labels: np.ndarray) -> None:
-    """Save a label map, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replaced(path) as partial:
-        vis.save_labels(partial, labels)
 
 
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
