@@ -36,14 +36,12 @@ from nets.folders import (
     unfilled_layers,
     use_device,
 )
+from reading.folder_files import SUFFIXES
 from scoring.prediction import Reading, deploy_net, run, segment
 from scoring.results import head_name
 
 # What a program of one's own takes from here.
 __all__ = ["deploy_net", "main", "segment"]
-
-# What is taken for an image in a folder.
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
 def find_images(path: Path) -> list[Path]:

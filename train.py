@@ -111,11 +111,11 @@ def run(
         scoring.drop_results_beyond(begun)
         origin = f"on from iteration {begun}" if states else f"from {', '.join(sources) or 'scratch'}"
         print(f"{scoring.experiment}: to iteration {total}, {origin}; what it writes goes to {out}", flush=True)
+        if options.keep is not None:
+            snapshots.keep_newest(solver, options.keep, scoring.best)
         with Logs(out, begun) as logs:
             loss = Loss(solver.net, settings.train_net.layer)
             watch = Watch(solver, loss, total, logs, screen, settings.solver.average_loss, settings.solver.iter_size)
-            if options.keep is not None:
-                snapshots.keep_newest(solver, options.keep, scoring.best)
             _loop(solver, watch, scoring, snapshots, total, score_every)
     except KeyboardInterrupt:
         screen.close()
@@ -126,11 +126,7 @@ def run(
 
     if options.keep is not None:
         snapshots.prune(solver.iter, options.keep, scoring.best())
-    for head, scores in scoring.last.items():
-        of_head = f", {results.head_name(head)}" if results.head_name(head) else ""
-        what = f"{scoring.experiment}, {experiment.split}{of_head} ({scores.images} images)"
-        print(f"\n{what}, iteration {total}, in per cent:\n")
-        print(scores.table(scoring.names[head]))
+    _print_scores(scoring, experiment.split, total)
     if not options.no_report:
         scoring.report()
     if options.rehearse is not None:
@@ -161,6 +157,15 @@ def _loop(
         raise SystemExit(
             f"Stopped at iteration {solver.iter}: {error}\n{_rescued(solver, snapshots, begun)}"
         ) from error
+
+
+def _print_scores(scoring: Scoring, split: str, iteration: int) -> None:
+    for head, scores in scoring.last.items():
+        of_head = f", {results.head_name(head)}" if results.head_name(head) else ""
+        print(
+            f"\n{scoring.experiment}, {split}{of_head} ({scores.images} images), iteration {iteration}, in per cent:\n"
+        )
+        print(scores.table(scoring.names[head]))
 
 
 def _rescued(solver: caffe.SGDSolver, snapshots: Snapshots, begun: int) -> str:

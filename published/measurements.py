@@ -28,7 +28,7 @@ import published
 from nets.folders import ROOT, results_folder, run_folder
 from nets.structure import deploy_net, structure
 from published import Column, Row, Table
-from scoring.metrics import Scores
+from scoring.metrics import METRICS, Scores
 from scoring.results import read_result, write_result
 from training.logs import read_log
 from training.momentum import equivalent_momentum
@@ -48,10 +48,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("images", "split_images"), int),
     **dict.fromkeys(("iteration", "stitch"), (int, type(None))),
     **dict.fromkeys(("released", "rehearsal"), bool),
-    **dict.fromkeys(
-        ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu", "mean_iu_without_background"),
-        (int, float, type(None)),
-    ),
+    **dict.fromkeys((*METRICS, "mean_iu_without_background"), (int, float, type(None))),
     "mask": (str, type(None)),
     "weights": dict,
 }

@@ -12,7 +12,7 @@ from caffe.proto import caffe_pb2
 from nets import experiments
 from reading.data_layers import class_of, data_layers, placed, settings_of
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 OURS = [
     kind
     for kind in vars(layers).values()

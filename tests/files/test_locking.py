@@ -11,7 +11,7 @@ import pytest
 
 from files.locking import locked
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def test_a_second_one_says_that_it_waits_and_waits(tmp_path: Path) -> None:
