@@ -67,7 +67,12 @@ class Settings:
         """
         as_run = caffe_pb2.SolverParameter()
         as_run.CopyFrom(self.solver)
-        written = {name: out / Path(name).name for name in self.nets}
+        # By their own names, but for two of one name in different folders.
+        files = [Path(name).name for name in self.nets]
+        written = {
+            name: out / (file if files.count(file) == 1 else f"{i}_{file}")
+            for i, (name, file) in enumerate(zip(self.nets, files, strict=True))
+        }
         for name, path in written.items():
             write_text(path, text_format.MessageToString(self.nets[name]))
         for field in ("net", "train_net"):
