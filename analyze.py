@@ -17,30 +17,24 @@ from __future__ import annotations
 import argparse
 import datetime
 import hashlib
-import os
-import platform
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from google.protobuf import text_format
-from PIL import Image
 
 import caffe
 import vis
-from caffe.proto import caffe_pb2
-from nets.experiments import EXPERIMENTS, lookup
+from nets.experiments import EXPERIMENTS
 from nets.folders import data_folder, results_folder, use_device
-from nets.structure import structure
+from nets.forward_time import device_name, forward_times
+from nets.structure import deploy_net, structure
 from reading.image_files import read_ids, read_index_image
-from scoring.metrics import Scores, fast_hist
 from scoring.results import code_version, write_result
-from training.progress import image_bar
+from scoring.upper_bounds import INTERPOLATIONS, UPPER_BOUNDS, upper_bounds
+from terminal.progress_bar import image_bar
+from training.momentum import equivalent_momentum, gradient_weights
 
 # Table 1 of both papers: receptive field, stride, parameters in millions, layers.
 TABLE_1 = {
@@ -53,26 +47,7 @@ POOLED = {"voc-fcn-googlenet": 7}
 TABLE_1_SIZE = 500
 TABLE_1_TRIALS = 20
 
-# PAMI 6.3 (appendix A of the CVPR paper): mean IU in per cent on seg11valid.
-UPPER_BOUNDS = {128: 50.9, 64: 73.3, 32: 86.1, 16: 92.8, 8: 96.4, 4: 98.5}
-INTERPOLATIONS = ("bilinear", "nearest")
-
-DEPLOY = "deploy.prototxt"
-
-
 # Nets
-
-
-def deploy_net(name: str) -> Any:
-    """Return the deploy net of an experiment, or of a prototxt, as a NetParameter; ValueError where there is none."""
-    path = Path(name)
-    if path.suffix == ".prototxt":
-        try:
-            return text_format.Parse(path.read_text(encoding="utf-8"), caffe_pb2.NetParameter())
-        except (text_format.ParseError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is no prototxt of a net: {error}") from None
-    experiment = lookup(name)
-    return experiment.net(experiment.splits[DEPLOY])
 
 
 def nets_table(names: Sequence[str], size: int = TABLE_1_SIZE) -> str:
@@ -102,120 +77,7 @@ def nets_table(names: Sequence[str], size: int = TABLE_1_SIZE) -> str:
     return "\n".join([*lines, "", *notes])
 
 
-# Forward time
-
-
-def forward_times(name: str, size: int = TABLE_1_SIZE, trials: int = TABLE_1_TRIALS) -> list[float]:
-    """Return the seconds that each of some forward passes takes, after two that do not count.
-
-    The net has random weights and a random image of size x size, a batch of one. A pass ends with the scores in the
-    host's memory, where pycaffe hands them out.
-    """
-    param = deploy_net(name)
-    for layer in param.layer:
-        if layer.type == "Input":
-            for shape in layer.input_param.shape:
-                shape.dim[2:] = [size, size]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / DEPLOY
-        path.write_text(text_format.MessageToString(param), encoding="utf-8")
-        net = caffe.Net(str(path), caffe.TEST)
-    random = np.random.default_rng(0)
-    for blobs in net.params.values():
-        for blob in blobs:
-            values = random.standard_normal(blob.data.shape, dtype=np.float32)
-            blob.data[...] = values * np.sqrt(2 / max(1, blob.data[0].size))
-    for top in net.inputs:
-        net.blobs[top].data[...] = 64 * random.standard_normal(net.blobs[top].data.shape, dtype=np.float32)
-    seconds = []
-    for _ in range(2 + trials):
-        begun = time.perf_counter()
-        net.forward()
-        seconds.append(time.perf_counter() - begun)
-    return seconds[2:]
-
-
-def device_name(gpu: int | None) -> str:
-    """Return what the device calls itself, as far as it can be found out."""
-    if gpu is None:
-        return f"CPU {_cpu()}, {os.cpu_count()} threads"
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    number = visible[gpu] if visible != [""] and gpu < len(visible) else str(gpu)
-    query = ["nvidia-smi", f"--id={number}", "--query-gpu=name", "--format=csv,noheader"]
-    try:
-        name = subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        name = "of unknown make"
-    return f"GPU {gpu}, {name}"
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
-
-
 # Upper bounds
-
-
-def resampled(label: np.ndarray, factor: int, classes: int, interpolation: str = "bilinear") -> np.ndarray:
-    """Return a label map down-sampled by a factor and up-sampled again: H x W; void comes out as `classes`.
-
-    label: H x W, uint8, of 0 .. classes - 1 and void. One cell stands for factor x factor pixels, at the picture's
-    lower and right edges for fewer.
-
-    interpolation: the papers name none. "bilinear" takes each class's mask down with a triangle as wide as the
-    factor asks for and up bilinearly, and of the masks the greatest (the lowest class where two are equal); void is a
-    class like the others here, so that its borders hide no mistakes. "nearest" takes the middle pixel of each cell and
-    repeats it.
-    """
-    height, width = label.shape
-    cells = (-(-width // factor), -(-height // factor))
-    if interpolation == "nearest":
-        small = Image.fromarray(label).resize(cells, Image.Resampling.NEAREST)
-        values = np.array(small.resize((width, height), Image.Resampling.NEAREST))
-    elif interpolation == "bilinear":
-        present = np.unique(label)
-        values = np.full(label.shape, present[0], np.uint8)
-        greatest = np.full(label.shape, -1, np.float32)
-        for value in present:
-            mask = Image.fromarray((label == value).astype(np.float32)).resize(cells, Image.Resampling.BILINEAR)
-            share = np.array(mask.resize((width, height), Image.Resampling.BILINEAR))
-            values[share > greatest] = value
-            np.maximum(greatest, share, out=greatest)
-    else:
-        raise ValueError(f"The interpolation is {interpolation!r}, expected one of {', '.join(INTERPOLATIONS)}.")
-    return np.where(values == vis.VOID, classes, values)
-
-
-def upper_bounds(
-    labels: Iterable[np.ndarray],
-    classes: int,
-    factors: Sequence[int] = tuple(UPPER_BOUNDS),
-    interpolation: str = "bilinear",
-) -> dict[int, Scores]:
-    """Score label maps, resampled by each factor, against themselves: the best that a net of that stride could do.
-
-    labels: each H x W, uint8. Returns the scores over the whole set, by factor. Their confusion matrices are
-    (classes + 1) x (classes + 1): the last column are pixels that came out void, which count as missed. Raises
-    ValueError for a label that is none of the classes and not void.
-    """
-    if not factors or min(factors) < 1:
-        raise ValueError(f"The factors are {list(factors)}: expected whole numbers of pixels, 1 or more.")
-    confusion = {factor: np.zeros((classes + 1, classes + 1), np.int64) for factor in factors}
-    images = 0
-    for label in labels:
-        strange = np.setdiff1d(label, [*range(classes), vis.VOID])
-        if strange.size:
-            raise ValueError(f"Label map {images + 1} has the label {strange[0]}: expected 0 to {classes - 1} or void.")
-        for factor in factors:
-            prediction = resampled(label, factor, classes, interpolation)
-            confusion[factor] += fast_hist(label, prediction, classes + 1)
-        images += 1
-    return {factor: Scores(counts, images=images) for factor, counts in confusion.items()}
 
 
 def voc_labels(voc: Path, ids: Sequence[str]) -> Iterable[np.ndarray]:
@@ -223,33 +85,10 @@ def voc_labels(voc: Path, ids: Sequence[str]) -> Iterable[np.ndarray]:
     with image_bar(len(ids)) as advance:
         for image_id in ids:
             yield read_index_image(voc / "SegmentationClass" / f"{image_id}.png")
-            if advance is not None:
-                advance(image_id)
+            advance(image_id)
 
 
 # Momentum and batch size
-
-
-def equivalent_momentum(momentum: float, batch: int, to: int) -> float:
-    """Return the momentum at batches of `to` that is like `momentum` at batches of `batch`: p'^(1/to) = p^(1/batch)."""
-    if not 0 <= momentum < 1 or batch < 1 or to < 1:
-        raise ValueError(
-            f"The momentum is {momentum} and the batches {batch} and {to}: expected 0 <= momentum < 1, and 1 or more "
-            "images a batch."
-        )
-    return float(momentum ** (to / batch))
-
-
-def gradient_weights(momentum: float, batch: int, count: int) -> np.ndarray:
-    """Return how much each of the last `count` examples' gradients weighs in a step, the newest first.
-
-    Unrolled step by step, as the solver does it: the history is multiplied by the momentum, and the batch's summed
-    gradient added. It comes to momentum^floor(j / batch) for example j.
-    """
-    history = np.zeros(0)
-    while history.size < count:
-        history = np.concatenate([np.ones(batch), momentum * history])
-    return history[:count]
 
 
 def momentum_table(momentum: float, batch: int) -> str:
@@ -302,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     bounds = commands.add_parser("upper-bounds", help="the best mean IU at each output stride, of VOC's ground truth")
     bounds.add_argument("--split", default="seg11valid", help="the list of images (default: seg11valid)")
-    bounds.add_argument("--data", metavar="DIR", help="the folder of data (default: $FCN_DATA, or data/)")
+    bounds.add_argument("--data", type=Path, metavar="DIR", help="the folder of data (default: $FCN_DATA, or data/)")
     bounds.add_argument("--out", metavar="DIR", help="where the result goes (default: results/upper-bounds)")
     bounds.set_defaults(run=_upper_bounds)
 
@@ -342,7 +181,7 @@ def _time(options: argparse.Namespace) -> None:
 
 
 def _upper_bounds(options: argparse.Namespace) -> None:
-    voc = (Path(options.data) if options.data else data_folder()) / "pascal" / "VOC2011"
+    voc = data_folder(options.data) / "pascal" / "VOC2011"
     split = voc / "ImageSets" / "Segmentation" / f"{options.split}.txt"
     if not split.is_file():
         raise FileNotFoundError(

@@ -19,112 +19,29 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image
 
-import caffe
-import layers
 import vis
-from layers import NYUDSegDataLayer, network_input, read_image
+from files.writing import replaced
+from layers import read_image
 from nets.folders import (
     add_options,
-    data_layers,
-    data_settings,
     evaluation_prototxt,
     experiment_name,
-    filled_net,
     find_experiment,
     find_weights,
-    read_net,
     unfilled_layers,
     use_device,
 )
-from reading.image_files import read_log_depth
+from reading.folder_files import SUFFIXES
+from scoring.prediction import Reading, deploy_net, run, segment
 from scoring.results import head_name
 
-# Blue, green and red of the ILSVRC images that the trunks were trained on.
-MEAN = (104.00699, 116.66877, 122.67892)
-
-# What is taken for an image in a folder.
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How an experiment's evaluation net reads images, which its deploy net is to be given in the same way.
-
-    settings: its data layer's param_str. inputs: what each of the deploy net's inputs holds, "color", "hha" or
-    "depth", in order.
-    """
-
-    settings: Mapping[str, Any]
-    mean: Sequence[float]
-    scale: float
-    inputs: tuple[str, ...]
-
-    @classmethod
-    def of(cls, prototxt: Path) -> Reading:
-        """Return what the data layer in an experiment's val.prototxt or test.prototxt does."""
-        settings = data_settings(prototxt)
-        found = data_layers(read_net(prototxt))
-        layer = getattr(layers, found[0].python_param.layer, None) if found else None
-        mean = settings.get("mean") or getattr(layer, "default_mean", None) or MEAN
-        inputs = tuple(name for name in settings.get("tops", ["color"]) if name != "label")
-        return cls(settings, mean, settings.get("scale", 1.0), inputs)
-
-    def read(self, kind: str, path: Path) -> np.ndarray:
-        """Return what an input of that kind holds: C x H x W, float32."""
-        if kind == "depth":
-            return read_log_depth(path)[np.newaxis] - np.float32(NYUDSegDataLayer.LOG_DEPTH_MEAN)
-        rgb = np.asarray(read_image(path))
-        if kind == "hha":  # The channels stay in the file's order.
-            return network_input(rgb[:, :, ::-1], NYUDSegDataLayer.HHA_MEAN, self.scale)
-        return network_input(rgb, self.mean, self.scale)
-
-
-def segment(
-    net: caffe.Net,
-    image: Image.Image | np.ndarray,
-    mean: Sequence[float] = MEAN,
-    scale: float = 1.0,
-    layer: str = "score",
-) -> np.ndarray:
-    """Return an image's labels, H x W, uint8: the class of the highest score at each pixel.
-
-    net: one with the input `data`, which is reshaped to the image. image: RGB, H x W x 3, uint8, or a Pillow
-    image, of which transparency and EXIF orientation are `layers.read_image`'s business. mean, scale: what the
-    net was trained with, see layers.py. layer: the blob of scores, 1 x classes x H x W. Raises ValueError for
-    another kind of image.
-    """
-    rgb = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
-    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
-        raise ValueError(f"An image to segment is H x W x 3, uint8, not {rgb.shape} {rgb.dtype}.")
-    return run(net, {"data": network_input(rgb, mean, scale)}, [layer])[layer]
-
-
-def run(net: caffe.Net, inputs: Mapping[str, np.ndarray], heads: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the labels, H x W, uint8, that each of the blobs `heads` gives for inputs of C x H x W each."""
-    for name, values in inputs.items():
-        net.blobs[name].reshape(1, *values.shape)
-        net.blobs[name].data[...] = values
-    net.forward()
-    return {head: net.blobs[head].data[0].argmax(0).astype(np.uint8) for head in heads}
-
-
-def deploy_net(experiment: Path, weights: Path) -> caffe.Net:
-    """Return an experiment's deploy net with its weights; FileNotFoundError if there is no deploy.prototxt.
-
-    Raises ValueError where the weights are damaged or another net's.
-    """
-    prototxt = experiment / "deploy.prototxt"
-    if not prototxt.is_file():
-        raise FileNotFoundError(f"{prototxt} is missing: `python -m nets {experiment_name(experiment)}` writes it.")
-    return filled_net(prototxt, weights)
+# What a program of one's own takes from here.
+__all__ = ["deploy_net", "main", "segment"]
 
 
 def find_images(path: Path) -> list[Path]:
@@ -182,34 +99,50 @@ def _run(options: argparse.Namespace) -> int:
     zero = unfilled_layers(net)
     if zero:
         print(f"Beware: the weights of {', '.join(zero)} are all zero in {weights}.", file=sys.stderr)
+    name = experiment_name(experiment)
     stems = Counter(path.stem for path in images)
     failed = 0
     for i, path in enumerate(images):
         try:
-            image = np.asarray(read_image(path))
-            files = [path, *(paths[i] for paths in beside)]
-            for kind, file in zip(reading.inputs, files, strict=True):
-                if not file.is_file():
-                    raise FileNotFoundError(f"There is no {file}, the {kind} of {path}.")
-            values = [reading.read(kind, file) for kind, file in zip(reading.inputs, files, strict=True)]
-            for file, value in zip(files, values, strict=True):
-                if value.shape[1:] != image.shape[:2]:
-                    raise ValueError(f"{file} is {value.shape[2]} x {value.shape[1]} pixels, unlike {path}.")
+            image, values = _read(reading, [path, *(paths[i] for paths in beside)])
         except (ValueError, FileNotFoundError) as error:  # One bad file does not end a folder.
             print(f"infer.py: {error}", file=sys.stderr)
             failed += 1
             continue
-        name = path.stem if stems[path.stem] == 1 else path.name
+        stem = path.stem if stems[path.stem] == 1 else path.name
         for head, labels in run(net, dict(zip(net.inputs, values, strict=True)), heads).items():
             suffix = "" if head == heads[0] else f"_{head_name(head)}"
             classes = net.blobs[head].shape[1]
-            names, palette = vis.class_names(experiment_name(experiment), classes), vis.make_palette(classes)
-            vis.save_labels(options.out / f"{name}{suffix}.png", labels)
-            picture = vis.overlay(image, labels, names, palette, options.alpha)
-            picture.save(options.out / f"{name}{suffix}_overlay.png")
+            names = vis.class_names(name, classes)
+            _write(options.out / f"{stem}{suffix}", image, labels, names, options.alpha)
             found = [names[label] for label in np.unique(labels)]
-            print(f"{path}: {', '.join(found)} -> {options.out / name}{suffix}.png")
+            print(f"{path}: {', '.join(found)} -> {options.out / stem}{suffix}.png")
     return 1 if failed else 0
+
+
+def _read(reading: Reading, files: Sequence[Path]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return an image, H x W x 3, and what each of the net's inputs holds; files: the image's, and those beside it.
+
+    Raises FileNotFoundError, and ValueError for what cannot be read or is not of the image's size.
+    """
+    path = files[0]
+    image = np.asarray(read_image(path))
+    for kind, file in zip(reading.inputs, files, strict=True):
+        if not file.is_file():
+            raise FileNotFoundError(f"There is no {file}, the {kind} of {path}.")
+    values = [reading.read(kind, file) for kind, file in zip(reading.inputs, files, strict=True)]
+    for file, value in zip(files, values, strict=True):
+        if value.shape[1:] != image.shape[:2]:
+            raise ValueError(f"{file} is {value.shape[2]} x {value.shape[1]} pixels, unlike {path}.")
+    return image, values
+
+
+def _write(path: Path, image: np.ndarray, labels: np.ndarray, names: Sequence[str], alpha: float) -> None:
+    """Write an image's labels, and them over it beside their legend; path: both files', up to what differs."""
+    vis.save_labels(path.with_name(f"{path.name}.png"), labels)
+    picture = vis.overlay(image, labels, names, vis.make_palette(len(names)), alpha)
+    with replaced(path.with_name(f"{path.name}_overlay.png")) as partial:
+        picture.save(partial)
 
 
 def _files_beside(

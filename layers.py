@@ -13,8 +13,9 @@ Flow has two of labels, and NYUDv2's are chosen by param_str. Every image has a 
 at each pass, and a batch is one image. seg_data_layer.SegDataLayer has the settings that all share.
 
 Paths are relative to the folder that the program runs in, as in the reference. Where the environment variable
-FCN_DATA is set (`--data DIR` sets it), a path that begins with ../data or ../../data is looked for there
-instead: with FCN_DATA=/big/disk, ../data/pascal/VOC2011 is /big/disk/pascal/VOC2011.
+FCN_DATA is set, a path that begins with ../data or ../../data is looked for there instead: with FCN_DATA=/big/disk,
+../data/pascal/VOC2011 is /big/disk/pascal/VOC2011. The programs here run from any folder, and take --data DIR: they
+give Caffe nets whose paths are absolute (reading/data_layers.py).
 
 A new dataset is a class derived from SegDataLayer that says where its files are and how a label is read.
 What cannot be read is an error with its path: FileNotFoundError if it is missing, ValueError if it is damaged
@@ -261,6 +262,7 @@ class PASCALContextSegDataLayer(SegDataLayer):
     """
 
     folder_key = "voc_dir"
+    other_folder_keys = ("context_dir",)
     source = _fetch("voc2010 pascal-context")
     default_mean = (104.007, 116.669, 122.679)
 

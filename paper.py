@@ -24,8 +24,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from files.writing import write_text
 from nets.experiments import lookup
-from nets.folders import ROOT, settle_folders
+from nets.folders import ROOT
 from published import TABLES, Column, Row, Table, reproduce
 from published.measurements import Measured, Measurements, Part, record, rows_of
 
@@ -44,7 +45,6 @@ LEGEND = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit status: 0, 1 with the reason on stderr, 130 if interrupted, or a step's own."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    settle_folders()
     try:
         if argv[:1] == ["reproduce"]:
             return reproduce.main(argv[1:], show=lambda name: _print_tables([name], Measurements()))
@@ -279,7 +279,7 @@ def refresh(path: Path, measurements: Measurements) -> bool:
         raise ValueError(f"{path} does not have the two lines that the tables go between:\n{BEGIN}\n{END}")
     renewed = f"{before}{BEGIN}\n\n{as_markdown(measurements)}\n{END}{after}"
     if renewed != text:
-        path.write_text(renewed, encoding="utf-8")
+        write_text(path, renewed)
     return renewed != text
 
 

@@ -4,7 +4,7 @@
 each, and leaves a run in one folder (OUT, by default the experiment's snapshot/):
 
     train_iter_N.caffemodel .solverstate    the snapshots, as Caffe names and writes them
-    solver.prototxt                         the settings as run
+    solver.prototxt, and the nets it names  the settings as run
     log.csv  events/  caffe.log             the loss: for anything that reads tables, for TensorBoard, Caffe's own words
     results/SPLIT_iter_N.json               the scores, one file a head and scoring (scoring/results.py has its form)
     predictions/  panels/  report.html      of the last scoring; of several heads, with a folder each
@@ -17,44 +17,33 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import text_format
-
 import caffe
-import layers
-import report
-import score
-from caffe.proto import caffe_pb2
 from datasets import DatasetError
 from nets import experiments, starts
 from nets.bases import BASES
 from nets.definition import Experiment
-from nets.folders import (
-    ROOT,
-    data_layers,
-    experiment_name,
-    run_folder,
-    settle_folders,
-    use_device,
-)
+from nets.folders import ROOT, experiment_name, run_folder, use_device
 from scoring import results
 from scoring.metrics import Scores
 from training import rehearsal
-from training.progress import Interrupted, Logs, Loss, Screen, Watch
+from training.logs import Logs
+from training.loss import Loss
+from training.rehearsal import Rehearsal
+from training.scoring import Scoring
+from training.screen import Screen
+from training.settings import Settings
+from training.signals import Interrupted
 from training.snapshots import Snapshots, restore
+from training.watch import Watch
 
 # What fills the net of a run that starts anew: start(net, weights file, ...), without a file where training starts
 # from scratch.
 Start = Callable[..., object]
-
-# How many images of the scored set the report shows.
-PANELS = 8
 
 
 def run(
@@ -83,23 +72,25 @@ def run(
         home = (home / folder).resolve()
     name = experiment_name(home)
     experiment = experiment or _lookup(name)
-    settle_folders(options.data)
     _choose_device(options)
-    # The prototxts' paths are relative to the experiment, as in the reference.
+    data = options.data
     if options.rehearse is None:
-        os.chdir(home)
         out = options.out or (run_folder(name) if home.is_relative_to(ROOT) else home / "snapshot")
         given, score_every = options.weights, _first(options.score_every, experiment.score_every)
     else:
         out = options.out or (run_folder(name, kind="rehearsal") if home.is_relative_to(ROOT) else home / "rehearsal")
-        given, score_every = _rehearse(name, out, start, options), _first(options.score_every, 0)
+        prepared = _rehearse(name, out, start, options)
+        home, data = prepared.folder, prepared.data
+        given, score_every = prepared.files, _first(options.score_every, 0)
+    if out == home:
+        raise SystemExit(f"{out} holds the experiment's own prototxts: name another folder for the run with --out.")
 
-    settings = _read_text("solver.prototxt", caffe_pb2.SolverParameter())
-    total = _first(options.rehearse, options.iterations, experiment.total(settings.max_iter))
-    snapshots = Snapshots(out, settings)
+    settings = Settings(home, data)
+    total = _first(options.rehearse, options.iterations, experiment.total(settings.solver.max_iter))
+    snapshots = Snapshots(out, settings.solver, home)
     states = snapshots.to_resume(options.resume)
-    sources, missing = ([], []) if states else _find_weights(given, experiment, home)
-    missing += _missing_data(settings)
+    sources, missing = ([], []) if states else _find_weights(given, experiment, home, data)
+    missing += settings.missing_data()
     if missing:
         raise SystemExit("\n".join(missing))
 
@@ -116,15 +107,15 @@ def run(
         if begun > total:
             print(f"Iteration {begun} is beyond {total} already: nothing is trained, and it is scored as it is.")
             total = begun
-        scoring = Scoring(solver, name, out, experiment.split, screen, options.rehearse is not None)
+        scoring = Scoring(solver, name, snapshots, experiment.split, screen, options.rehearse is not None)
         scoring.drop_results_beyond(begun)
         origin = f"on from iteration {begun}" if states else f"from {', '.join(sources) or 'scratch'}"
         print(f"{scoring.experiment}: to iteration {total}, {origin}; what it writes goes to {out}", flush=True)
+        if options.keep is not None:
+            snapshots.keep_newest(solver, options.keep, scoring.best)
         with Logs(out, begun) as logs:
-            loss = Loss(solver.net, _read_text(settings.train_net or settings.net, caffe_pb2.NetParameter()).layer)
-            watch = Watch(solver, loss, total, logs, screen, settings.average_loss, settings.iter_size)
-            if options.keep is not None:
-                snapshots.keep_newest(solver, options.keep, scoring.best)
+            loss = Loss(solver.net, settings.train_net.layer)
+            watch = Watch(solver, loss, total, logs, screen, settings.solver.average_loss, settings.solver.iter_size)
             _loop(solver, watch, scoring, snapshots, total, score_every)
     except KeyboardInterrupt:
         screen.close()
@@ -135,11 +126,7 @@ def run(
 
     if options.keep is not None:
         snapshots.prune(solver.iter, options.keep, scoring.best())
-    for head, scores in scoring.last.items():
-        of_head = f", {results.head_name(head)}" if results.head_name(head) else ""
-        what = f"{scoring.experiment}, {experiment.split}{of_head} ({scores.images} images)"
-        print(f"\n{what}, iteration {total}, in per cent:\n")
-        print(scores.table(scoring.names[head]))
+    _print_scores(scoring, experiment.split, total)
     if not options.no_report:
         scoring.report()
     if options.rehearse is not None:
@@ -172,6 +159,15 @@ def _loop(
         ) from error
 
 
+def _print_scores(scoring: Scoring, split: str, iteration: int) -> None:
+    for head, scores in scoring.last.items():
+        of_head = f", {results.head_name(head)}" if results.head_name(head) else ""
+        print(
+            f"\n{scoring.experiment}, {split}{of_head} ({scores.images} images), iteration {iteration}, in per cent:\n"
+        )
+        print(scores.table(scoring.names[head]))
+
+
 def _rescued(solver: caffe.SGDSolver, snapshots: Snapshots, begun: int) -> str:
     """Snapshot what was learned before an error, and return the sentence that says how to go on."""
     if solver.iter == begun:
@@ -183,26 +179,25 @@ def _rescued(solver: caffe.SGDSolver, snapshots: Snapshots, begun: int) -> str:
     return "What was learned is in a snapshot: mend the cause, and the same command with --resume goes on."
 
 
-def _rehearse(name: str, out: Path, start: Start, options: argparse.Namespace) -> list[str]:
-    """Prepare a rehearsal in `out` and go to its folder; return the files to start from."""
+def _rehearse(name: str, out: Path, start: Start, options: argparse.Namespace) -> Rehearsal:
+    """Prepare a rehearsal in `out`, and say so."""
     seed = options.seed if options.seed is not None else 1337
     try:
-        prepared = rehearsal.prepare(name, out, seed)
-        rehearsal.use(prepared)
-        rate, loss = rehearsal.choose_rate(start, prepared.files, options.rehearse, seed)
+        prepared = rehearsal.prepare(name, out, seed, options.data)
+        rate, loss = rehearsal.choose_rate(start, prepared, options.rehearse, seed)
     except (DatasetError, OSError, ValueError) as error:
         raise SystemExit(f"{name} cannot be rehearsed: {error}") from error
     rehearsal.write_note(out, experiment=name, iterations=options.rehearse, base_lr=rate, loss=loss)
     print(f"A rehearsal: nets of a {rehearsal.THIN}th of the width, generated data, random weights, rate {rate:.3g}.")
     print(f"The loss at its start: {loss:.5g}.")
-    return prepared.files
+    return prepared
 
 
 # The command line
 
 
 def _parse(manual: str | None, argv: Sequence[str]) -> argparse.Namespace:
-    """Return the options; the paths among them absolute, since the program leaves the folder it is called in."""
+    """Return the options; the paths among them absolute."""
     parser = argparse.ArgumentParser(
         prog="python solve.py", description=manual, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -290,16 +285,6 @@ def _first(*values: int | None) -> Any:
 # What a run starts from
 
 
-def _read_text(path: str, message: Any) -> Any:
-    """Read a prototxt into `message` and return it."""
-    try:
-        return text_format.Parse(Path(path).read_text(encoding="utf-8"), message)
-    except FileNotFoundError:
-        raise SystemExit(f"{Path(path).absolute()} is missing: `python -m nets` in the repository writes it.") from None
-    except text_format.ParseError as error:
-        raise SystemExit(f"{Path(path).absolute()}: {error}") from None
-
-
 def _lookup(name: str) -> Experiment:
     try:
         return experiments.lookup(name)
@@ -310,21 +295,22 @@ def _lookup(name: str) -> Experiment:
 
 
 def _find_weights(
-    asked: Sequence[Path | str] | None, experiment: Experiment, home: Path
+    asked: Sequence[Path | str] | None, experiment: Experiment, home: Path, data: Path | None
 ) -> tuple[list[str], list[str]]:
     """Return the weights files to start from, and the sentence about those that are missing, if any are.
 
-    asked: those that the user names, in the place of the experiment's own. home: the experiment's folder.
+    asked: those that the user names, in the place of the experiment's own. home: the experiment's folder. data: the
+    folder of data, by default what FCN_DATA says.
     """
     origins = experiment.starts_from
     if asked is not None and len(asked) != len(origins):
         wanted = f"{len(origins)} ({', '.join(origins)})" if origins else "none: it is trained from scratch"
         raise SystemExit(f"--weights names {_files(len(asked))}, but this experiment starts from {wanted}.")
-    paths = [Path(os.path.abspath(path)) for path in asked or starts.files(experiment, home)]
+    paths = [Path(os.path.abspath(path)) for path in asked or starts.files(experiment, home, data)]
     missing = [path for path in paths if not path.is_file()]
     if not missing:
         return [str(path) for path in paths], []
-    obtain = starts.obtain(experiment, missing[0])
+    obtain = starts.obtain(experiment, missing[0], data)
     how = f" To get it: {obtain}." if obtain else ""
     return [], [
         f"The weights to start from are missing: there is no {' and no '.join(map(str, missing))}.{how} Weights that "
@@ -334,27 +320,6 @@ def _find_weights(
 
 def _files(count: int) -> str:
     return f"{count} file{'' if count == 1 else 's'}"
-
-
-def _missing_data(settings: Any) -> list[str]:
-    """Return what the data layers of a solver's nets have to say against the data that is there.
-
-    They are set up by themselves: to be told what is missing takes no net of half a gigabyte.
-    """
-    problems = []
-    nets = [(settings.train_net or settings.net, caffe.TRAIN), *((net, caffe.TEST) for net in settings.test_net)]
-    for path, phase in nets:
-        net = _read_text(path, caffe_pb2.NetParameter())
-        reading = caffe_pb2.NetParameter(layer=data_layers(net))
-        with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as prototxt:
-            prototxt.write(text_format.MessageToString(reading))
-            prototxt.flush()
-            try:
-                if reading.layer:
-                    caffe.Net(prototxt.name, phase)
-            except (FileNotFoundError, ValueError) as error:
-                problems.append(str(error))
-    return list(dict.fromkeys(problems))
 
 
 def _start(start: Start, net: caffe.Net, sources: Sequence[str], experiment: Experiment) -> None:
@@ -374,23 +339,10 @@ def _start(start: Start, net: caffe.Net, sources: Sequence[str], experiment: Exp
         raise SystemExit(f"The run cannot start from {', '.join(sources)}: {error}{hint}") from error
 
 
-def _make_solver(settings: Any, snapshots: Snapshots, total: int, seed: int | None) -> caffe.SGDSolver:
-    """Write the settings as run to OUT/solver.prototxt, and return the solver of it.
-
-    The experiment's own solver.prototxt is left as it is; what differs are the folder of the snapshots, the seed,
-    and, where the learning rate falls towards max_iter, that.
-    """
-    as_run = caffe_pb2.SolverParameter()
-    as_run.CopyFrom(settings)
-    as_run.snapshot_prefix = str(snapshots.prefix)
-    if seed is not None:
-        as_run.random_seed = seed
-    if settings.lr_policy == "poly":
-        as_run.max_iter = max(total, 1)
-    path = snapshots.prefix.parent / "solver.prototxt"
-    path.write_text(text_format.MessageToString(as_run), encoding="utf-8")
+def _make_solver(settings: Settings, snapshots: Snapshots, total: int, seed: int | None) -> caffe.SGDSolver:
+    """Write the settings as run into the run's folder, and return the solver of them."""
     try:
-        return caffe.get_solver(str(path))
+        return caffe.get_solver(str(settings.write(snapshots.folder, snapshots.snapshot_prefix, total, seed)))
     except (FileNotFoundError, ValueError) as error:  # The data layers': what is missing or damaged, and what to do.
         raise SystemExit(str(error)) from None
 
@@ -401,102 +353,6 @@ def _say_how_to_resume(snapshots: Snapshots, options: argparse.Namespace) -> Non
     if state is None or options.rehearse is not None:
         print(f"Stopped. There is no {'rehearsal' if options.rehearse is not None else 'snapshot'} to go on from.")
     elif state != snapshots.furthest():
-        print(f"Stopped. The same command with --resume {state.absolute()} goes on from there.")
+        print(f"Stopped. The same command with --resume {state} goes on from there.")
     else:
-        print(f"Stopped. The same command with --resume{instead} goes on from {state}.")
-
-
-# Scoring
-
-
-class Scoring:
-    """Scores a solver's first test net, head by head, writes the results into the run's folder, and reports them."""
-
-    def __init__(
-        self, solver: caffe.SGDSolver, experiment: str, out: Path, split: str, screen: Screen, rehearsed: bool
-    ) -> None:
-        """Score with `solver`'s first test net, whose data layer has to read `split`; out: the run's folder."""
-        self.experiment = experiment
-        # By head, that is, by its blob of scores.
-        self.last: dict[str, Scores] = {}
-        self.names: dict[str, tuple[str, ...]] = {}
-        self._solver, self._out, self._screen, self._rehearsed = solver, out, screen, rehearsed
-        self._folder = out / "results"
-        net = solver.test_nets[0] if len(solver.test_nets) else None
-        found = score.data_layer(net) if net is not None else None
-        if net is None or found is None or found[1].split != split:
-            reads = f"reads the split '{found[1].split}'" if found else "has no data layer of layers.py"
-            raise SystemExit(f"{experiment} is to be scored on '{split}', but its test net {reads}.")
-        self._reader = found[1]
-        self._split = split
-        self._heads = score.heads(net)
-        self._mask = getattr(self._reader, "mask", None)
-        self._files: list[Path] = []
-        self.ids = list(self._reader.ids)
-
-    def run(self, weights: Path, save_predictions: bool = False) -> dict[str, float]:
-        """Score the solver's present weights, which are snapshotted in `weights`; return TensorBoard's scalars."""
-        net = self._solver.test_nets[0]
-        net.share_with(self._solver.net)
-        save = self._out / "predictions" if save_predictions else None
-        with self._screen.images(len(self.ids)) as advance:
-            self.last = score.score_heads(net, self.ids, self._heads, save, advance)
-        scalars = {}
-        self._files = []
-        for head, scores in self.last.items():
-            score.print_scores(self._solver.iter, scores)
-            self.names[head] = score.class_names(self.experiment, self._reader, len(scores.confusion))
-            scored = results.Scoring(
-                self.experiment,
-                self._split,
-                self.ids,
-                len(self.ids),
-                weights,
-                head,
-                self._mask,
-                rehearsal=self._rehearsed,
-            )
-            self._files.append(self._folder / scored.file_name())
-            results.write_result(self._files[-1], results.result(scores, self.names[head], scored))
-            tag = "/".join(part for part in ("val", results.head_name(head)) if part)
-            for metric in ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu"):
-                scalars[f"{tag}/{metric}"] = getattr(scores, metric)
-        return scalars
-
-    def drop_results_beyond(self, iteration: int) -> None:
-        """Remove results of iterations that a resumed run will do again."""
-        for head, _ in self._heads:
-            for done, path in self._results(head).items():
-                if done > iteration:
-                    path.unlink()
-
-    def best(self) -> int | None:
-        """Return the iteration whose results, of the first head, have the best mean IU; None if there are none."""
-        first, _ = self._heads[0]
-        means = {done: results.read_result(path)["mean_iu"] for done, path in self._results(first).items()}
-        ranked = [(mean, done) for done, mean in means.items() if mean is not None]
-        return max(ranked)[1] if ranked else None
-
-    def _results(self, head: str) -> dict[int, Path]:
-        """Return the files of a head's results in the run's folder, by iteration; others' names go on after it."""
-        name = "_".join(part for part in (self._split, results.head_name(head)) if part)
-        found = {
-            path: re.fullmatch(rf"{re.escape(name)}_iter_(\d+)", path.stem) for path in self._folder.glob("*.json")
-        }
-        return {int(match[1]): path for path, match in found.items() if match}
-
-    def report(self) -> None:
-        """Write report.html, with some of the scored images spread over the list."""
-        for head, label in self._heads:
-            of_head = results.head_name(head)
-            for image_id in self.ids[:: -(-len(self.ids) // PANELS)]:
-                image = layers.read_image(self._reader.image_file(image_id))
-                truth = self._reader.truth(image_id, label)
-                report.save_panel(
-                    self._out / "panels" / of_head, image_id, image, truth, self._out / "predictions" / of_head
-                )
-        try:
-            report.write(self._files, self._out / "report.html")
-            print(f"\nThe report: {self._out / 'report.html'}")
-        except ImportError as error:
-            print(f"{error.name} is not installed: no report.html.")
+        print(f"Stopped. The same command with --resume{instead} goes on from {snapshots.within(state)}.")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from files.writing import replaced
 from reading.image_files import read_lines
 
 # The label of a pixel that is neither trained nor scored.
@@ -139,9 +140,10 @@ def label_image(seg: np.ndarray) -> Image.Image:
 
 
 def save_labels(path: str | Path, seg: np.ndarray) -> None:
-    """Write a label map as a palette PNG, VOC's own label format, making the folder if it is missing."""
+    """Write a label map as a palette PNG, VOC's own label format, whole or not at all, making its folder."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    label_image(seg).save(path, format="PNG")
+    with replaced(Path(path)) as partial:
+        label_image(seg).save(partial, format="PNG")
 
 
 def labels_from_colors(rgb: np.ndarray, palette: np.ndarray | None = None) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from datasets.progress_bar import ProgressBar
+from terminal.progress_bar import ProgressBar
 
 CHUNK = 2**20
 _LARGE = 2**26

@@ -23,8 +23,8 @@ from urllib.parse import urljoin
 from datasets import DatasetError, formats
 from datasets.catalogue import Download
 from datasets.digests import Digests, of_file, sizes
-from datasets.progress_bar import ProgressBar
-from datasets.records import replace_text
+from files.writing import write_text
+from terminal.progress_bar import ProgressBar
 
 _CHUNK = 2**16
 # Answers that may be others in a moment; any other but 200, 206 and 416 is an address's last word.
@@ -152,7 +152,7 @@ class _Part:
     def note(self, address: str, version: str, total: int | None) -> None:
         """Keep what the answer at hand says of the file."""
         self.address, self.version, self.total = address, version, total
-        replace_text(self._notes, json.dumps({"address": address, "version": version, "total": total}))
+        write_text(self._notes, json.dumps({"address": address, "version": version, "total": total}))
 
     def finish(self, target: Path) -> None:
         """Give the file its name."""

@@ -21,6 +21,7 @@ from datasets.download import PATIENCE, Patience, check_room, fetch_file
 from datasets.places import add_data_argument
 from datasets.records import Record
 from datasets.unpack import Unusable, holds, unpack
+from files.writing import replaced
 
 # A packed archive unpacks to about so many times its size; what it is exactly shows when it is there.
 _UNPACKED = 1.5
@@ -328,12 +329,8 @@ def _move(path: Path, target: Path) -> None:
 def _copy(path: Path, target: Path) -> None:
     """Copy a file to its place, whole or not at all."""
     check_room(target.parent, path.stat().st_size, f"the copy of {path}")
-    copy = target.with_name(f".{target.name}.copy")
-    try:
+    with replaced(target) as copy:
         shutil.copyfile(path, copy)
-        os.replace(copy, target)
-    finally:
-        copy.unlink(missing_ok=True)
 
 
 def _remove(folder: Path) -> None:

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +35,8 @@ from PIL import Image
 from scipy.ndimage import correlate1d, distance_transform_edt
 
 from datasets import DatasetError
-from datasets.progress_bar import ProgressBar
+from files.writing import replaced
+from terminal.progress_bar import ProgressBar
 
 # The windows that planes are laid through, in pixels from the centre: small for the angle, large for gravity.
 ANGLE_RADIUS = 3
@@ -374,10 +374,9 @@ def _cropped(
 
 def _write(path: Path, image: np.ndarray) -> None:
     """Write an image as PNG, whole or not at all, making its folder."""
-    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(partial, format="PNG")
-        os.replace(partial, path)
+        with replaced(path) as partial:
+            Image.fromarray(image).save(partial, format="PNG")
     except OSError as error:
         raise DatasetError(f"{path} cannot be written: {error}") from None

@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
+from files.writing import write_text
 from vis import make_palette
 
 # The folder that SIFT Flow has in each of its three.
@@ -111,7 +112,7 @@ def write_context(voc_root: Path, context_root: Path, ident: str, image: np.ndar
 def write_list(path: Path, lines: Sequence[str]) -> None:
     """Write a list, such as a split's ids, one a line."""
     _made(path.parent)
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
+    write_text(path, "".join(f"{line}\n" for line in lines), encoding="ascii")
 
 
 def _check_image(ident: str, image: np.ndarray) -> None:

@@ -5,15 +5,15 @@ A record is how a later call knows which files were put there by this tool, and 
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from datasets import DatasetError
+from files import locking
+from files.writing import write_text
 
 DOWNLOADS = "downloads"
 _RECORDS = f"{DOWNLOADS}/records"
@@ -58,31 +58,13 @@ def write(data: Path, name: str, record: Record) -> None:
     """Write a source's record, whole or not at all."""
     path = path_of(data, name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, json.dumps(asdict(record), indent=1) + "\n")
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a text file in one step: whoever reads sees the old content or the new."""
-    renewed = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        renewed.write_text(text, encoding="utf-8")
-        os.replace(renewed, path)
-    finally:
-        renewed.unlink(missing_ok=True)
+    write_text(path, json.dumps(asdict(record), indent=1) + "\n")
 
 
 @contextmanager
 def locked(data: Path, name: str, say: Callable[[str], None]) -> Iterator[None]:
     """Hold a source against a second process that fetches it; the lock goes with the process, however it ends."""
     path = path_of(data, name).with_suffix(".lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"{name}: another process fetches it into {data}; waiting for that to end.")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    waits = f"{name}: another process fetches it into {data}; waiting for that to end."
+    with locking.locked(path, on_wait=lambda: say(waits)):
         yield
-    finally:
-        os.close(descriptor)

@@ -15,7 +15,6 @@ OUT has the shape of data/, so any experiment runs on it with --data OUT.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import hashlib
 import json
 import multiprocessing
@@ -23,10 +22,9 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -37,6 +35,8 @@ import vis
 from datasets import DatasetError
 from datasets.generated import LAYOUTS, TRAIN, VAL, Layout
 from datasets.layouts import write_list
+from files.locking import locked
+from files.writing import write_text
 
 DEFAULT_OUT = Path(__file__).resolve().parent.parent / "data" / "shapes"
 
@@ -109,16 +109,16 @@ def make(
     its = LAYOUTS[layout]
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with _locked(out):
+        with locked(_lock(out)):
             _check_origin(out, its)
             if not force and _is_there(out, its, parameters):
                 return False
             staging = _staging(out, its)
             staging.mkdir(exist_ok=True)
-            (staging / its.manifest).write_text("{}\n", encoding="ascii")
+            write_text(staging / its.manifest, "{}\n")
             _remove_trees(staging, its)
             manifest = _write(staging, layout, parameters, processes)
-            (staging / its.manifest).write_text(json.dumps(manifest, indent=1) + "\n", encoding="ascii")
+            write_text(staging / its.manifest, json.dumps(manifest, indent=1) + "\n")
             _publish(staging, out, its)
             return True
     except OSError as error:
@@ -129,15 +129,10 @@ def make(
         ) from error
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder against a second maker; the lock goes with the process, however that ends."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def _lock(out: Path) -> Path:
+    """The file by which a folder is held against a second maker: beside it, or in it where nothing can be beside it."""
+    out = out.resolve()
+    return (out.parent if os.access(out.parent, os.W_OK) else out) / f".{out.name}.lock"
 
 
 def _staging(out: Path, layout: Layout) -> Path:

@@ -24,7 +24,7 @@ import scipy.io
 
 from datasets import DatasetError
 from datasets.places import add_data_argument
-from datasets.records import replace_text
+from files.writing import write_text
 
 # The folder that each of SIFT Flow's three folders holds.
 SIFTFLOW_FOLDER = "spatial_envelope_256x256_static_8outdoorcategories"
@@ -107,7 +107,7 @@ class Derived:
                     "to have it made from the data."
                 )
             return
-        _replace(path, idents)
+        _write(path, idents)
         self.written.append(path)
 
 
@@ -171,8 +171,8 @@ def read_list(path: Path) -> list[str]:
         raise DatasetError(f"{path} cannot be read as a list of ids: {error}.") from None
 
 
-def _replace(path: Path, idents: Iterable[str]) -> None:
-    replace_text(path, "".join(f"{ident}\n" for ident in idents))
+def _write(path: Path, idents: Iterable[str]) -> None:
+    write_text(path, "".join(f"{ident}\n" for ident in idents))
 
 
 # NYUDv2
@@ -192,7 +192,7 @@ def _derive_nyud(folder: Path, derived: Derived) -> None:
     for split, idents in found.items():
         path = folder / f"{split}.txt"
         if path.exists() and _nyud_ids(read_list(path)) == idents != read_list(path):
-            _replace(path, idents)  # the same ids in another form, such as img_5001
+            _write(path, idents)  # the same ids in another form, such as img_5001
             derived.written.append(path)
         else:
             derived.write(path, idents)

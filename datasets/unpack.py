@@ -28,7 +28,7 @@ from datasets.digests import CHUNK, sizes
 from datasets.download import check_room, shown
 from datasets.formats import is_gzip, is_zip
 from datasets.places import files_below
-from datasets.progress_bar import ProgressBar
+from terminal.progress_bar import ProgressBar
 
 _LONGEST_PART = 255
 _LONGEST_PATH = 1024

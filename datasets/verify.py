@@ -9,8 +9,8 @@ from pathlib import Path
 from datasets import DatasetError, catalogue, digests, formats, records, splits
 from datasets.catalogue import Source
 from datasets.places import add_data_argument
-from datasets.progress_bar import ProgressBar
 from datasets.records import Record
+from terminal.progress_bar import ProgressBar
 
 
 def verify(names: Sequence[str], data: Path) -> str:

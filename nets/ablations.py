@@ -20,6 +20,7 @@ from nets import heads, vgg16, voc
 from nets.dilated import rarefy
 from nets.multipliers import FIXED, LEARNED
 from nets.recipes import Variant, accumulated, heavy, lengths
+from vis import VOID
 
 FOLDER = "voc-fcn-ablations"
 DATA = "../../data"
@@ -98,9 +99,7 @@ def sigmoid(n: Any, split: str, *, score: str = "score", background: bool = True
     if split != voc.DEPLOY:
         settings = {"classes": voc.CLASSES, "background": background}
         n.targets = L.Python(n.label, module="layers", layer="ClassTargetsLayer", param_str=str(settings))
-        n.loss = L.SigmoidCrossEntropyLoss(
-            n[score], n.targets, loss_param={"ignore_label": voc.VOID, "normalize": False}
-        )
+        n.loss = L.SigmoidCrossEntropyLoss(n[score], n.targets, loss_param={"ignore_label": VOID, "normalize": False})
 
 
 def class_balanced(n: Any, split: str) -> None:
@@ -112,7 +111,7 @@ def class_balanced(n: Any, split: str) -> None:
     if split != voc.DEPLOY:
         n.class_weights = L.Parameter(shape={"dim": [voc.CLASSES, voc.CLASSES]}, param=FIXED)
         n.loss = L.InfogainLoss(
-            n.score, n.label, n.class_weights, loss_param={"ignore_label": voc.VOID, "normalize": False}
+            n.score, n.label, n.class_weights, loss_param={"ignore_label": VOID, "normalize": False}
         )
 
 

@@ -11,8 +11,6 @@ change. fc8, which scores ImageNet's classes, is left out. GoogLeNet's layers ar
 from __future__ import annotations
 
 import argparse
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +20,10 @@ import numpy as np
 import caffe
 import surgery
 from caffe import layers as L
+from files.writing import replaced
 from nets.bases import BASES, Base
 from nets.folders import data_folder
+from nets.loading import load
 
 
 def convolutionalize(base: Base, source: Path | None = None, out: Path | None = None, thin: int = 1) -> Path:
@@ -45,12 +45,8 @@ def convolutionalize(base: Base, source: Path | None = None, out: Path | None = 
     net = load(convolutional_net(base, thin))
     surgery.transplant(net, classifier(base, source, thin))
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f"{os.getpid()}.partial.{out.name}")
-    try:
+    with replaced(out) as partial:
         net.save(str(partial))
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
     return out
 
 
@@ -93,14 +89,6 @@ def classifier_net(base: Base, thin: int = 1) -> Any:
             layer.inner_product_param.num_output = layer.convolution_param.num_output
             layer.ClearField("convolution_param")
     return net
-
-
-def load(net: Any) -> caffe.Net:
-    """Make a net of a NetParameter, with nothing but its fillers' values."""
-    with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as prototxt:
-        prototxt.write(str(net))
-        prototxt.flush()
-        return caffe.Net(prototxt.name, caffe.TEST)
 
 
 def in_data(file: str) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 from google.protobuf import text_format
 
 from caffe.proto import caffe_pb2
+from files.writing import write_text
 from nets import ablations, context33, cvpr, heads, nyud, own, pascalcontext, shapes, siftflow, voc
 from nets.definition import Experiment
 from nets.recipes import Variant
@@ -122,7 +123,7 @@ def write(name: str, root: Path = ROOT, thin: int = 1) -> list[Path]:
     whose = "yours to change, but that writes it anew" if _is_own(name, root) else "change nets/, not this file"
     for path, net in _files(name, root, thin):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"# Written by `python -m nets {name}`: {whose}.\n{to_text(net)}")
+        write_text(path, f"# Written by `python -m nets {name}`: {whose}.\n{to_text(net)}")
         paths.append(path)
     return paths
 

@@ -7,12 +7,10 @@ images and labels, deploy.prototxt takes an image, and snapshot/ holds what trai
 from __future__ import annotations
 
 import argparse
-import ast
 import difflib
 import json
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,8 @@ from google.protobuf import text_format
 import caffe
 from caffe.proto import caffe_pb2
 from nets import experiments
+from nets.loading import load
+from reading.data_layers import data_layers, placed, settings_of
 
 ROOT = experiments.ROOT
 
@@ -66,27 +66,20 @@ def rehearsal_of(experiment: Path) -> Path | None:
     return next((folder for folder in experiment.parents if (folder / REHEARSAL).is_file()), None)
 
 
-def settle_folders(data: str | os.PathLike[str] | None = None) -> None:
-    """Have FCN_DATA and FCN_RESULTS mean the same wherever the program goes: relative ones begin where it is now.
-
-    data: what --data gave, which goes before FCN_DATA.
-    """
-    for name, folder in (
-        ("FCN_DATA", data or os.environ.get("FCN_DATA")),
-        ("FCN_RESULTS", os.environ.get("FCN_RESULTS")),
-    ):
-        if folder:
-            os.environ[name] = os.path.abspath(folder)
-
-
-def data_folder() -> Path:
-    """Return where datasets and weights are: the folder that FCN_DATA names (--data sets it), else data/."""
-    return Path(os.environ.get("FCN_DATA") or ROOT / "data")
+def data_folder(named: Path | None = None) -> Path:
+    """Return where datasets and weights are: the folder named, else the one that FCN_DATA names, else data/."""
+    return Path(os.path.abspath(named or os.environ.get("FCN_DATA") or ROOT / "data"))
 
 
 def results_folder(root: Path = ROOT) -> Path:
     """Return where scores and reports go: the folder that FCN_RESULTS names, else results/."""
-    return Path(os.environ.get("FCN_RESULTS") or root / "results")
+    return Path(os.path.abspath(os.environ.get("FCN_RESULTS") or root / "results"))
+
+
+def environment() -> dict[str, str]:
+    """Return the environment for a program that is started in another folder: FCN_DATA and FCN_RESULTS are absolute."""
+    folders = {name: os.environ.get(name) for name in ("FCN_DATA", "FCN_RESULTS")}
+    return {**os.environ, **{name: os.path.abspath(folder) for name, folder in folders.items() if folder}}
 
 
 def run_folder(name: str, root: Path = ROOT, kind: str = "snapshot") -> Path:
@@ -145,26 +138,31 @@ def evaluation_prototxt(experiment: Path) -> Path:
     raise FileNotFoundError(f"{experiment} has no val.prototxt: `python -m nets`, run in {ROOT}, writes it.")
 
 
-def evaluation_net(prototxt: Path, split: str, weights: Path, mask: str | None = None) -> caffe.Net:
-    """Return an experiment's evaluation net, made to read `split`, in its order, with that mask over its images."""
-    settings = data_settings(prototxt)
-    if settings.get("split") == split and settings.get("mask") == mask and "train" not in split:
-        return filled_net(prototxt, weights)
-    param = read_net(prototxt)
+def evaluation_net(
+    prototxt: Path, split: str, weights: Path, mask: str | None = None, data: Path | None = None
+) -> caffe.Net:
+    """Return an experiment's evaluation net, made to read `split`, in its order, with that mask over its images.
+
+    data: the folder of data, by default what FCN_DATA says.
+    """
+    param = placed(read_net(prototxt), prototxt.parent, data)
     for layer in data_layers(param):
-        asked = {**_settings(layer), "split": split, "randomize": False}
+        settings = settings_of(layer)
+        if (settings.get("split"), settings.get("mask")) == (split, mask) and "train" not in split:
+            continue
+        asked = {**settings, "split": split, "randomize": False}
         if mask is not None or "mask" in asked:
             asked["mask"] = mask
         layer.python_param.param_str = repr(asked)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / prototxt.name
-        path.write_text(text_format.MessageToString(param), encoding="utf-8")
-        return filled_net(path, weights)
+    return _filled(load(param), weights, prototxt)
 
 
 def filled_net(prototxt: Path, weights: Path) -> caffe.Net:
     """Return the TEST net of a prototxt with its weights; ValueError where they are damaged or another net's."""
-    net = caffe.Net(str(prototxt), caffe.TEST)
+    return _filled(caffe.Net(str(prototxt), caffe.TEST), weights, prototxt)
+
+
+def _filled(net: caffe.Net, weights: Path, prototxt: Path) -> caffe.Net:
     try:
         net.copy_from(str(weights))
     except (RuntimeError, ValueError) as error:
@@ -175,12 +173,7 @@ def filled_net(prototxt: Path, weights: Path) -> caffe.Net:
 def data_settings(prototxt: Path) -> dict[str, Any]:
     """Return the settings in the param_str of a net's data layer, unchecked; {} if it has none."""
     found = data_layers(read_net(prototxt))
-    return _settings(found[0]) if found else {}
-
-
-def data_layers(net: caffe_pb2.NetParameter) -> list[caffe_pb2.LayerParameter]:
-    """Return the Python layers of a net that read data: those without a bottom whose param_str is a dict."""
-    return [layer for layer in net.layer if not layer.bottom and _settings(layer)]
+    return settings_of(found[0]) if found else {}
 
 
 def unfilled_layers(net: caffe.Net) -> list[str]:
@@ -218,12 +211,3 @@ def read_net(path: Path) -> caffe_pb2.NetParameter:
         return text_format.Parse(path.read_text(encoding="utf-8"), caffe_pb2.NetParameter())
     except text_format.ParseError as error:
         raise ValueError(f"{path} is no prototxt of a net: {error}") from None
-
-
-def _settings(layer: caffe_pb2.LayerParameter) -> dict[str, Any]:
-    """Return the dict in a Python layer's param_str; {} for any other layer."""
-    try:
-        settings = ast.literal_eval(layer.python_param.param_str)
-    except (ValueError, SyntaxError):
-        return {}
-    return settings if isinstance(settings, dict) else {}

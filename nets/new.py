@@ -19,18 +19,20 @@ import random
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from files.writing import write_text
 from nets.bases import BASES, Base
 from nets.experiments import ROOT, lookup, write
 from nets.own import DATASET, STAGES, Dataset
-from nets.voc import VOID
 from reading.folder_files import LABEL_SUFFIXES, SUFFIXES, files_by_id, find_images, find_labels, some
 from reading.image_files import read_image, read_index_image, read_lines
+from terminal.progress_bar import ProgressBar
+from vis import VOID
 
 # What the trunks' narrowest layers can be divided by; 1 is the whole trunk.
 THIN = (1, 2, 4, 8, 16)
@@ -146,17 +148,17 @@ def new(
 
     if drawn:
         for split, ids in lists.items():
-            _list_file(data, split).write_text("".join(f"{i}\n" for i in ids), encoding="utf-8")
+            write_text(_list_file(data, split), "".join(f"{i}\n" for i in ids))
     (root / folder).mkdir()
     images = {split: len(ids) for split, ids in lists.items()}
     dataset = Dataset(
         data=_relative(data, root), classes=len(names), pixels=pixels, images=images, trunk=trunk, thin=thin
     )
-    (root / folder / DATASET).write_text(json.dumps(asdict(dataset), indent=1) + "\n", encoding="utf-8")
+    write_text(root / folder / DATASET, json.dumps(asdict(dataset), indent=1) + "\n")
     for stage in dataset.stages:
         write(f"{folder}/{stage}", root)
-        (root / folder / stage / "classes.txt").write_text("".join(f"{n}\n" for n in names), encoding="utf-8")
-        (root / folder / stage / "solve.py").write_text(_solve(name, stage, dataset, root), encoding="utf-8")
+        write_text(root / folder / stage / "classes.txt", "".join(f"{n}\n" for n in names))
+        write_text(root / folder / stage / "solve.py", _solve(name, stage, dataset, root))
     table = "\n".join(f"  {100 * share:6.2f} %  {n}" for n, share in zip(names, shares, strict=True))
     unlabelled = sorted(set(files_by_id(data / "images", SUFFIXES)) - set().union(*lists.values())) if drawn else []
     left_out = f"Without a label, and so in neither list: {some(unlabelled)}\n" if unlabelled else ""
@@ -281,13 +283,12 @@ def _check(data: Path, lists: dict[str, list[str]], names: Sequence[str], base: 
     return int(np.median(sizes)), labelled / labelled.sum()
 
 
-def _shown(items: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, Path]]:
-    """Give the items, with a progress bar where tqdm is installed."""
-    try:
-        from tqdm import tqdm  # noqa: PLC0415  used where it is installed
-    except ImportError:
-        return iter(items)
-    return iter(tqdm(items, desc="checking", unit="image", leave=False, disable=None))
+def _shown(items: Collection[tuple[str, Path]]) -> Iterator[tuple[str, Path]]:
+    """Give the items, with a progress bar on a terminal."""
+    with ProgressBar("checking", len(items), unit="image") as bar:
+        for item in items:
+            yield item
+            bar.add()
 
 
 def _relative(data: Path, root: Path) -> str:

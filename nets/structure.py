@@ -10,10 +10,30 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
+
+from google.protobuf import text_format
+
+from caffe.proto import caffe_pb2
+from nets.experiments import lookup
+
+DEPLOY = "deploy.prototxt"
 
 # Layers whose top has the shape of their first bottom and sees the same pixels, place by place.
 PLACE_BY_PLACE = {"Dropout", "LRN", "Power", "ReLU", "Scale", "Sigmoid", "Silence", "Softmax"}
+
+
+def deploy_net(name: str) -> Any:
+    """Return the deploy net of an experiment, or of a prototxt, as a NetParameter; ValueError where there is none."""
+    path = Path(name)
+    if path.suffix == ".prototxt":
+        try:
+            return text_format.Parse(path.read_text(encoding="utf-8"), caffe_pb2.NetParameter())
+        except (text_format.ParseError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is no prototxt of a net: {error}") from None
+    experiment = lookup(name)
+    return experiment.net(experiment.splits[DEPLOY])
 
 
 @dataclass(frozen=True)

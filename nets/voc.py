@@ -12,11 +12,11 @@ from typing import Any
 import caffe
 from caffe import layers as L
 from nets import alexnet, googlenet, vgg16
+from vis import VOID
 
 DEPLOY = "deploy"
 
 CLASSES = 21  # 20 and background
-VOID = 255  # the label of pixels that count neither in the loss nor in the scores
 MEAN = (104.00699, 116.66877, 122.67892)  # of the ILSVRC images that the trunks were trained on: B, G, R
 
 

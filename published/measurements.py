@@ -24,14 +24,14 @@ from typing import Any
 
 import numpy as np
 
-import analyze
 import published
 from nets.folders import ROOT, results_folder, run_folder
-from nets.structure import structure
+from nets.structure import deploy_net, structure
 from published import Column, Row, Table
-from scoring.metrics import Scores
+from scoring.metrics import METRICS, Scores
 from scoring.results import read_result, write_result
-from training.progress import read_log
+from training.logs import read_log
+from training.momentum import equivalent_momentum
 
 # Where the repository keeps the result files that it is published with.
 COMMITTED = "measured"
@@ -48,10 +48,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("images", "split_images"), int),
     **dict.fromkeys(("iteration", "stitch"), (int, type(None))),
     **dict.fromkeys(("released", "rehearsal"), bool),
-    **dict.fromkeys(
-        ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu", "mean_iu_without_background"),
-        (int, float, type(None)),
-    ),
+    **dict.fromkeys((*METRICS, "mean_iu_without_background"), (int, float, type(None))),
     "mask": (str, type(None)),
     "weights": dict,
 }
@@ -167,7 +164,7 @@ class Measurements:
             number = _structure(row.structure_of)[column.key]
             return number / 1e6 if column.key == "parameters" else number
         if column.source == "momentum":
-            return analyze.equivalent_momentum(0.9, batch=20, to=1)
+            return equivalent_momentum(0.9, batch=20, to=1)
         if column.source == "upper-bounds":
             return self._upper_bound(row)
         at = int(column.metric) // (row.images_an_iteration if column.source == "log_images" else 1)
@@ -219,7 +216,7 @@ class Measurements:
 @cache
 def _structure(net: str) -> dict[str, float]:
     """Return what a net is like, as analyze.py nets says it."""
-    return asdict(structure(analyze.deploy_net(net)))
+    return asdict(structure(deploy_net(net)))
 
 
 def record(name: str, values: Mapping[str, float], root: Path = ROOT, note: str = "") -> Path:

@@ -33,7 +33,7 @@ from datasets.catalogue import CATALOGUE, needed_by
 from nets.bases import BASES
 from nets.context33 import CLASSES_FILE
 from nets.experiments import lookup, solve
-from nets.folders import ROOT, iteration_of, results_folder, run_folder
+from nets.folders import ROOT, environment, iteration_of, results_folder, run_folder
 from published import Row, Table
 from published.measurements import BY_HAND, Measurements
 from scoring.results import sha256
@@ -155,7 +155,7 @@ def call(command: Sequence[str], folder: Path) -> int:
     # A handler, not SIG_IGN: the program would inherit that.
     former = signal.signal(signal.SIGINT, lambda number, frame: interrupted.append(number))
     try:
-        status = subprocess.Popen(command, cwd=folder).wait()
+        status = subprocess.Popen(command, cwd=folder, env=environment()).wait()
     finally:
         signal.signal(signal.SIGINT, former)
     return 130 if interrupted and status == 0 else status

@@ -26,14 +26,20 @@ _TURNS = {
 }
 
 
-def data_path(path: str) -> Path:
-    """Return where a path of an experiment is: under FCN_DATA if that is set and the path is in ../data."""
-    root = os.environ.get("FCN_DATA")
+def data_path(path: str, home: Path | None = None, data: Path | None = None) -> Path:
+    """Return where a path of an experiment is.
+
+    home: the experiment's folder, in which relative paths begin; None is the folder that the program runs in, as for
+    the reference. data: what a path in ../data or ../../data is in instead, by default FCN_DATA if that is set.
+    """
+    root = data or os.environ.get("FCN_DATA")
     parts = PurePosixPath(path).parts
     up = sum(part == ".." for part in parts)
     if root and up and parts[: up + 1] == ("..",) * up + ("data",):
-        return Path(root, *parts[up + 1 :])
-    return Path(path).expanduser()
+        found = Path(root, *parts[up + 1 :])
+    else:
+        found = Path(path).expanduser() if home is None else home / Path(path).expanduser()
+    return found if home is None else Path(os.path.abspath(found))
 
 
 def read_lines(path: Path, what: str) -> list[str]:

@@ -62,6 +62,8 @@ class SegDataLayer(caffe.Layer):
     # The key of param_str that holds the dataset's folder, and how to get what is missing in it.
     folder_key = ""
     source = ""
+    # The keys that hold other folders of the dataset.
+    other_folder_keys: tuple[str, ...] = ()
     top_names: tuple[str, ...] = ("data", "label")
     label_names = frozenset({"label"})
     # The mean where param_str gives none; where this is None, it has to.

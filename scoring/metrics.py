@@ -21,6 +21,14 @@ from typing import Any
 
 import numpy as np
 
+# The four by the names of Scores, and what people call them, in the papers' order.
+METRICS = {
+    "pixel_accuracy": "pixel accuracy",
+    "mean_accuracy": "mean accuracy",
+    "mean_iu": "mean IU",
+    "fw_iu": "f.w. IU",
+}
+
 # What a first class is called that stands for everything that is no class.
 BACKGROUND = "background"
 
@@ -77,6 +85,11 @@ class Scores:
         return _ratio((totals * self.class_iu[self.present]).sum(), totals.sum())
 
     @property
+    def metrics(self) -> dict[str, float]:
+        """The four metrics, by their names in METRICS."""
+        return {metric: float(getattr(self, metric)) for metric in METRICS}
+
+    @property
     def without_background(self) -> tuple[float, float]:
         """The mean accuracy and the mean IU over all classes but the first, which has to be the background."""
         others = range(1, len(self.confusion))
@@ -94,10 +107,7 @@ class Scores:
         return {
             "images": self.images,
             "loss": or_null(self.loss),
-            "pixel_accuracy": or_null(self.pixel_accuracy),
-            "mean_accuracy": or_null(self.mean_accuracy),
-            "mean_iu": or_null(self.mean_iu),
-            "fw_iu": or_null(self.fw_iu),
+            **{metric: or_null(value) for metric, value in self.metrics.items()},
             "class_iu": [or_null(v) for v in self.class_iu],
             "class_accuracy": [or_null(v) for v in self.class_accuracy],
             "confusion": self.confusion.tolist(),
@@ -115,14 +125,12 @@ class Scores:
 
         names: the classes'. Where the first is "background", the two means are told without it too.
         """
-        apart = ["", ""]
+        apart = {}
         if names[0] == BACKGROUND:
-            apart = [f"   without background {_percent(value)}" for value in self.without_background]
+            apart = dict(zip(("mean_accuracy", "mean_iu"), self.without_background, strict=True))
+        beside = {metric: f"   without background {_percent(value)}" for metric, value in apart.items()}
         lines = [
-            f"{'pixel accuracy':<16}{_percent(self.pixel_accuracy)}",
-            f"{'mean accuracy':<16}{_percent(self.mean_accuracy)}{apart[0]}",
-            f"{'mean IU':<16}{_percent(self.mean_iu)}{apart[1]}",
-            f"{'f.w. IU':<16}{_percent(self.fw_iu)}",
+            *(f"{METRICS[m]:<16}{_percent(value)}{beside.get(m, '')}" for m, value in self.metrics.items()),
             *([f"{'loss':<16}{self.loss:>7.5g}"] if np.isfinite(self.loss) else []),
             "",
             f"{'class':<16}{'IU':>7}{'acc.':>7}{'of all':>8}",

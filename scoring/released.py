@@ -8,6 +8,7 @@ from typing import Any
 
 from datasets.catalogue import CATALOGUE
 from nets.folders import data_folder
+from scoring.metrics import METRICS
 
 # Pixel accuracy, mean accuracy, mean IU and f.w. IU on seg11valid, in per cent, as others measured them with code of
 # their own (wkentaro/fcn). The papers' figures are the same, rounded.
@@ -18,19 +19,13 @@ EXPECTED = {
     "voc-fcn8s": (91.2212, 77.6146, 65.5126, 84.5445),
     "voc-fcn8s-atonce": (91.1288, 78.4979, 65.3998, 84.4326),
 }
-METRICS = {
-    "pixel_accuracy": "pixel accuracy",
-    "mean_accuracy": "mean accuracy",
-    "mean_iu": "mean IU",
-    "fw_iu": "f.w. IU",
-}
 
 # How far from that a scoring may be, in per cent: images are decoded and scaled a little otherwise everywhere.
 TOLERANCE = 0.05
 
 
-def weights(experiment: str) -> Path:
-    """Return the file of an experiment's released weights.
+def weights(experiment: str, data: Path | None = None) -> Path:
+    """Return the file of an experiment's released weights; data: the folder of data, by default what FCN_DATA says.
 
     Raises ValueError where none were released, FileNotFoundError with how to get them where they are not there.
     """
@@ -38,7 +33,7 @@ def weights(experiment: str) -> Path:
     if source is None or not source.released:
         there = ", ".join(name for name, source in CATALOGUE.items() if source.released)
         raise ValueError(f"The authors released no weights for {experiment}, only for {there}.")
-    path = data_folder().resolve() / source.path
+    path = data_folder(data).resolve() / source.path
     if not path.is_file():
         raise FileNotFoundError(
             f"The released weights are missing: there is no {path}. To get them: run `python -m datasets fetch "

@@ -34,6 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from files.writing import write_text
 from nets.folders import ROOT, iteration_of
 from scoring.metrics import BACKGROUND, Scores, or_null
 
@@ -52,11 +53,11 @@ _BEFORE = {
 
 
 @dataclass(frozen=True)
-class Scoring:
+class Scored:
     """What was scored, and how.
 
-    ids: the images that were, split_images: how many the split has. weights: the file that the net was filled from.
-    head: the scored blob. The rest as in the file.
+    ids: the images that were, split_images: how many the split has. weights: the file that the net was filled from,
+    named_weights: how the result names it, where not by that path. head: the scored blob. The rest as in the file.
     """
 
     experiment: str
@@ -69,6 +70,7 @@ class Scoring:
     stitch: int | None = None
     rehearsal: bool = False
     released: bool = False
+    named_weights: Path | None = None
 
     def file_name(self, *, asked_mask: str | None = None) -> str:
         """Return the result file's name. asked_mask: the mask, where it is not the experiment's own."""
@@ -89,7 +91,7 @@ def head_name(head: str) -> str:
     return "" if head == "score" else head.removeprefix("score_")
 
 
-def result(scores: Scores, names: Sequence[str], of: Scoring) -> dict[str, Any]:
+def result(scores: Scores, names: Sequence[str], of: Scored) -> dict[str, Any]:
     """Return what a result file holds. names: the classes'. Raises OSError if the weights cannot be read."""
     accuracy, iu = scores.without_background if names[0] == BACKGROUND else (float("nan"),) * 2
     return {
@@ -104,7 +106,7 @@ def result(scores: Scores, names: Sequence[str], of: Scoring) -> dict[str, Any]:
         "rehearsal": of.rehearsal,
         "released": of.released,
         "iteration": iteration_of(of.weights),
-        "weights": {"path": str(of.weights), "sha256": sha256(of.weights)},
+        "weights": {"path": str(of.named_weights or of.weights), "sha256": sha256(of.weights)},
         "code_version": code_version(),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "classes": list(names),
@@ -117,9 +119,7 @@ def result(scores: Scores, names: Sequence[str], of: Scoring) -> dict[str, Any]:
 def write_result(path: Path, result: dict[str, Any]) -> None:
     """Write a result file, whole or not at all, making its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, json.dumps(result, indent=1) + "\n")
 
 
 def read_result(path: Path) -> dict[str, Any]:

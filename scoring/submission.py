@@ -12,7 +12,6 @@ The label maps lie in a folder beside the archive until all are there. An interr
 
 from __future__ import annotations
 
-import os
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,17 +19,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-import infer
 import vis
+from files.writing import replaced
 from nets.folders import evaluation_prototxt, experiment_name, iteration_of, unfilled_layers
 from reading.image_files import data_path, read_ids, read_image
+from scoring.prediction import Reading, deploy_net, segment
 from scoring.results import sha256
-from training.progress import image_bar
+from terminal.progress_bar import image_bar
 
 COMPETITIONS = ("comp5", "comp6")
 
 CLASSES = 21
-VOID = 255
 
 # The splits whose images a year's folder lists under another name.
 TEST_SPLITS = {"seg11test": "VOC2011", "seg12test": "VOC2012"}
@@ -41,18 +40,18 @@ _TEST_IMAGES = (
 )
 
 
-def submit(experiment: Path, weights: Path, split: str, competition: str, out: Path) -> str:
+def submit(experiment: Path, weights: Path, split: str, competition: str, out: Path, data: Path | None = None) -> str:
     """Predict a split with an experiment's deploy net and write the archive into `out`; return what was done.
 
-    split: seg11test, seg12test, or any list in ImageSets/Segmentation of the year that the experiment reads. The
-    program has to run in the experiment's folder. Raises ValueError where the experiment is not one of VOC's 21
+    split: seg11test, seg12test, or any list in ImageSets/Segmentation of the year that the experiment reads. data:
+    the folder of data, by default what FCN_DATA says. Raises ValueError where the experiment is not one of VOC's 21
     classes, FileNotFoundError where the list or an image is missing; nothing is packed unless every label map is whole.
     """
-    reading = infer.Reading.of(evaluation_prototxt(experiment))
+    reading = Reading.of(evaluation_prototxt(experiment))
     name = experiment_name(experiment)
     if "voc_dir" not in reading.settings:
         raise ValueError(f"{name} does not read VOC's layout, and --submit is for the VOC server.")
-    voc = data_path(reading.settings["voc_dir"])
+    voc = data_path(reading.settings["voc_dir"], experiment, data)
     voc = voc.with_name(TEST_SPLITS.get(split, voc.name)).resolve()
     ids = _list(voc, split)
     images = {image_id: voc / "JPEGImages" / f"{image_id}.jpg" for image_id in ids}
@@ -61,7 +60,7 @@ def submit(experiment: Path, weights: Path, split: str, competition: str, out: P
         raise FileNotFoundError(
             f"Of the {len(ids)} images of {split}, {len(missing)} are missing, the first {missing[0]}. {_TEST_IMAGES}"
         )
-    net = infer.deploy_net(experiment, weights)
+    net = deploy_net(experiment, weights)
     classes = net.blobs["score"].shape[1] if "score" in net.blobs else 0
     if classes != CLASSES:
         raise ValueError(f"{name} has {classes} classes, and the VOC server takes labels of {CLASSES}.")
@@ -74,10 +73,9 @@ def submit(experiment: Path, weights: Path, split: str, competition: str, out: P
     with image_bar(len(ids)) as advance:
         for image_id, path in images.items():
             if _fault(maps / f"{image_id}.png", path) is not None:
-                labels = infer.segment(net, read_image(path), reading.mean, reading.scale)
-                _save(maps / f"{image_id}.png", labels)
-            if advance is not None:
-                advance(image_id)
+                labels = segment(net, read_image(path), reading.mean, reading.scale)
+                vis.save_labels(maps / f"{image_id}.png", labels)
+            advance(image_id)
 
     iteration = iteration_of(weights)
     at = f"_iter_{iteration}" if iteration is not None else ""
@@ -103,11 +101,9 @@ def pack(archive: Path, maps: Path, images: dict[str, Path], folder: str) -> Non
     if faults:
         some = "; ".join(faults[:3])
         raise ValueError(f"Nothing is packed: of {len(images)} label maps {len(faults)} are wrong. {some}.")
-    partial = archive.with_name(f".{archive.name}.partial")
-    with tarfile.open(partial, "w:gz") as tar:
+    with replaced(archive) as partial, tarfile.open(partial, "w:gz") as tar:
         for image_id in images:
             tar.add(maps / f"{image_id}.png", f"{folder}/{image_id}.png", filter=_anonymous)
-    os.replace(partial, archive)
 
 
 def _list(voc: Path, split: str) -> Sequence[str]:
@@ -139,13 +135,6 @@ def _fault(label_map: Path, image: Path) -> str | None:
     except (OSError, SyntaxError, ValueError) as error:
         return f"cannot be read ({error})"
     return None if highest < CLASSES else f"has the label {highest}: {CLASSES} classes are 0 to {CLASSES - 1}"
-
-
-def _save(path: Path, labels: np.ndarray) -> None:
-    """Save a label map, whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    vis.save_labels(partial, labels)
-    os.replace(partial, path)
 
 
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:

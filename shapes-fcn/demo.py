@@ -21,13 +21,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import report
-import score
 from datasets import DatasetError, shapes
+from files.writing import replaced, write_text
 from nets.experiments import lookup
 from nets.folders import data_folder, results_folder
 from published.reproduce import call
-from training import progress
+from reporting.page import write
+from reporting.pictures import figure
+from scoring.metrics import Scores
+from terminal.progress_bar import duration
 
 HERE = Path(__file__).resolve().parent
 
@@ -69,13 +71,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("The demo goes on from there when it is called again.")
         return error.returncode
 
-    scores = {stage: score.Scores.from_json(json.loads(path.read_text())) for stage, path in results.items()}
+    scores = {stage: Scores.from_json(json.loads(path.read_text())) for stage, path in results.items()}
     names = json.loads(results["32s"].read_text())["classes"]
     print(f"\n{_table(iterations, scores, names)}\n")
     _report(list(results.values()), options.out / "report.html", options.picture)
     finest = options.out / STAGES[-1] / f"train_iter_{iterations[STAGES[-1]]}.caffemodel"
     print(f"To segment a picture with FCN-8s: python infer.py PICTURE --net shapes-fcn/8s --weights {finest}")
-    print(f"That took {progress.duration(time.monotonic() - begun)}.")
+    print(f"That took {duration(time.monotonic() - begun)}.")
     return _judge(scores)
 
 
@@ -111,7 +113,7 @@ def _prepare(options: argparse.Namespace, iterations: dict[str, int]) -> None:
                 "--fresh, or choose another folder with --out."
             )
     options.out.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(settings) + "\n")
+    write_text(note, json.dumps(settings) + "\n")
 
 
 def _train(options: argparse.Namespace, iterations: dict[str, int]) -> dict[str, Path]:
@@ -135,7 +137,7 @@ def _train(options: argparse.Namespace, iterations: dict[str, int]) -> dict[str,
     return results
 
 
-def _table(iterations: dict[str, int], scores: dict[str, score.Scores], names: Sequence[str]) -> str:
+def _table(iterations: dict[str, int], scores: dict[str, Scores], names: Sequence[str]) -> str:
     """Return the stages' metrics and each class's IU as text, in per cent."""
     lines = [f"{'':10}{'iterations':>11}{'pixel acc.':>12}{'mean acc.':>11}{'mean IU':>9}{'f.w. IU':>9}"]
     for stage, s in scores.items():
@@ -150,16 +152,17 @@ def _table(iterations: dict[str, int], scores: dict[str, score.Scores], names: S
 
 def _report(results: list[Path], out: Path, picture: Path | None) -> None:
     try:
-        report.write(results, out, "FCN-32s, FCN-16s and FCN-8s on generated shapes")
+        write(results, out, "FCN-32s, FCN-16s and FCN-8s on generated shapes")
         print(f"The report: {out}")
     except ImportError as error:
         print(f"{error.name} is not installed: no report.")
     if picture is not None:
-        report.figure(results).save(picture, optimize=True)
+        with replaced(picture) as partial:
+            figure(results).save(partial, optimize=True)
         print(f"The picture: {picture}")
 
 
-def _judge(scores: dict[str, score.Scores]) -> int:
+def _judge(scores: dict[str, Scores]) -> int:
     """Return 0 if every stage is better than the one before by GAIN, else 1, having said which is not."""
     status = 0
     for coarse, fine in pairwise(STAGES):

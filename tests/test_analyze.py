@@ -13,8 +13,10 @@ import analyze
 import caffe
 import vis
 from caffe.proto import caffe_pb2
+from nets import forward_time
 from nets.experiments import EXPERIMENTS, all_names, lookup
 from nets.structure import structure
+from scoring.upper_bounds import resampled
 
 # Table 1 (facts of both papers), with the exact counts of trunk and score layer.
 TABLE_1 = [("voc-fcn-alexnet", 355, 8, 56_954_261), ("voc-fcn32s", 404, 16, 134_346_581)]
@@ -261,7 +263,7 @@ def test_a_gpu_is_named_by_what_its_driver_says(monkeypatch):
         asked.append(command[1])
         return type("Done", (), {"stdout": "Tesla K40c\n"})
 
-    monkeypatch.setattr(analyze.subprocess, "run", run)
+    monkeypatch.setattr(forward_time.subprocess, "run", run)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     assert analyze.device_name(1) == "GPU 1, Tesla K40c"
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
@@ -271,7 +273,7 @@ def test_a_gpu_is_named_by_what_its_driver_says(monkeypatch):
     def missing(*_, **__):
         raise FileNotFoundError("nvidia-smi")
 
-    monkeypatch.setattr(analyze.subprocess, "run", missing)
+    monkeypatch.setattr(forward_time.subprocess, "run", missing)
     assert analyze.device_name(0) == "GPU 0, of unknown make"
 
 
@@ -350,7 +352,7 @@ def test_wrong_labels_factors_and_kinds_are_refused():
     with pytest.raises(ValueError, match="factors"):
         analyze.upper_bounds([blobs()], 4, [0])
     with pytest.raises(ValueError, match="cubic"):
-        analyze.resampled(blobs(), 4, 4, "cubic")
+        resampled(blobs(), 4, 4, "cubic")
 
 
 def test_the_upper_bounds_program_writes_a_result(tmp_path, capsys):

@@ -20,6 +20,7 @@ from datasets import shapes
 from datasets.generated import LAYOUTS
 from nets import experiments
 from nets.folders import evaluation_prototxt
+from scoring.passes import data_layer
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -53,7 +54,7 @@ def solve(name: str, monkeypatch: pytest.MonkeyPatch, *argv: str) -> None:
     if name not in experiments.EXPERIMENTS:
         script, own = script.parent.parent / "solve.py", [script.parent.name]
     monkeypatch.setattr(sys, "argv", [str(script), *own, *argv])
-    monkeypatch.setenv("FCN_DATA", "")  # The run sets it; this brings back what was there. The same for the folder.
+    monkeypatch.setenv("FCN_DATA", "")
     monkeypatch.setenv("GLOG_minloglevel", "2")
     monkeypatch.chdir(ROOT)
     runpy.run_path(str(script), run_name="__main__")
@@ -110,7 +111,7 @@ def save_varied(prototxt: Path, snapshot: Path, path: Path, heads: Iterable[str]
 def truths(prototxt: Path, labels: list[str]) -> dict[str, dict[str, np.ndarray]]:
     """Return what the data layer of a net gives as an image's labels, H x W, by label blob and image id."""
     net = caffe.Net(str(prototxt), caffe.TEST)
-    found = score.data_layer(net)
+    found = data_layer(net)
     assert found is not None
     layer, reader = found
     read: dict[str, dict[str, np.ndarray]] = {label: {} for label in labels}
@@ -157,6 +158,8 @@ def test_an_experiment_starts_learns_and_is_scored(
 ) -> None:
     out = tmp_path / "out"
     solve(name, monkeypatch, "--rehearse", str(ITERATIONS), "--data", str(data), "--out", str(out), "--no-report")
+    # What the rehearsal took for data/, for the nets that are made of its experiment's prototxts below.
+    monkeypatch.setenv("FCN_DATA", str(data if name.startswith("shapes-fcn/") else data / "shapes"))
     facts = json.loads((out / "rehearsal.json").read_text())
     assert facts["loss_after"] < (1 - FALL) * facts["loss"]
     snapshot = out / f"train_iter_{ITERATIONS}.caffemodel"

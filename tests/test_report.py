@@ -15,9 +15,12 @@ from PIL import Image
 
 import report
 import vis
+from reporting import curves
+from reporting import page as pages
+from reporting import runs as run_files
 from scoring.metrics import Scores
 from scoring.results import write_result
-from training import progress
+from training import logs as run_logs
 
 VOC = vis.CLASSES["voc"]
 
@@ -59,9 +62,9 @@ def make_run(
             **Scores(confusion, 0.5, 3).to_json(),
         }
         write_result(folder / "results" / f"seg11valid{of_head}_iter_{iteration}.json", result)
-    with progress.Logs(folder, 0) as logs:
+    with run_logs.Logs(folder, 0) as logs:
         for iteration in range(20, 2000, 20):
-            logs.csv.add(progress.Row(iteration, 3e5, 2.5e5, 3.0 / iteration, 1e-10, 5.0, iteration / 5))
+            logs.csv.add(run_logs.Row(iteration, 3e5, 2.5e5, 3.0 / iteration, 1e-10, 5.0, iteration / 5))
     predictions, own_panels = (folder / kind / of_head.strip("_") for kind in ("predictions", "panels"))
     predictions.mkdir(parents=True)
     for i in range(panels):
@@ -69,7 +72,7 @@ def make_run(
         truth = np.repeat(np.arange(375)[:, None] // 40 % count, 500, 1).astype(np.uint8)
         truth[:20] = 255
         vis.save_labels(predictions / f"image{i}.png", truth * (truth != 255) // 2)
-        report.save_panel(own_panels, f"image{i}", photo, truth, predictions)
+        run_files.save_panel(own_panels, f"image{i}", photo, truth, predictions)
     return folder / "results" / f"seg11valid{of_head}_iter_40.json"
 
 
@@ -82,13 +85,13 @@ def test_an_image_s_id_may_name_a_folder(tmp_path: Path) -> None:
     labels = np.zeros((20, 30), np.uint8)
     vis.save_labels(tmp_path / "predictions" / "a" / "1.png", labels)
     photo = Image.new("RGB", (30, 20))
-    report.save_panel(tmp_path / "run" / "panels", "a/1", photo, labels, tmp_path / "predictions")
-    assert "a/1" in report.load(result).panels
+    run_files.save_panel(tmp_path / "run" / "panels", "a/1", photo, labels, tmp_path / "predictions")
+    assert "a/1" in run_files.load(result).panels
 
 
 def test_a_report_of_one_run_says_what_its_files_say(tmp_path: Path) -> None:
     result = make_run(tmp_path / "run", "voc-fcn8s", 0.8)
-    report.write([result], tmp_path / "report.html")
+    pages.write([result], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     scores = Scores.from_json(json.loads(result.read_text()))
     for metric in ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu"):
@@ -108,7 +111,7 @@ def test_a_report_of_one_run_says_what_its_files_say(tmp_path: Path) -> None:
 def test_a_report_loads_nothing_and_is_light_enough_to_mail(tmp_path: Path) -> None:
     # Photographs of noise compress worse than any real ones.
     runs = [make_run(tmp_path / name, f"voc-fcn{name}", 0.5, panels=4) for name in ("32s", "16s", "8s")]
-    report.write(runs, tmp_path / "report.html")
+    pages.write(runs, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "http" not in page
     sources = re.findall(r"(?:src|href)=\"([^\"]*)\"|url\(([^)]*)\)|@import", page)
@@ -119,7 +122,7 @@ def test_a_report_loads_nothing_and_is_light_enough_to_mail(tmp_path: Path) -> N
 
 def test_several_runs_stand_side_by_side_beside_the_truth(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / name, f"shapes-fcn/{name}", 0.5 + i / 10) for i, name in enumerate(("32s", "16s"))]
-    report.write(runs, tmp_path / "report.html")
+    pages.write(runs, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert re.findall(r"<span>(image|truth|FCN-\d+s)</span>", page)[:4] == ["image", "FCN-32s", "FCN-16s", "truth"]
     assert 'class="best"' in page.split("</tr>")[2]
@@ -135,16 +138,16 @@ def test_several_runs_stand_side_by_side_beside_the_truth(tmp_path: Path) -> Non
 
 def test_curves_end_where_the_result_does(tmp_path: Path) -> None:
     result = make_run(tmp_path / "run", "voc-fcn8s", 0.8)
-    run = report.load(result)
+    run = run_files.load(result)
     assert [row.iteration for row in run.log] == [20, 40]
     assert list(run.history) == [20, 40]
-    assert list(report.load(result.with_name("seg11valid_iter_20.json")).history) == [20]
+    assert list(run_files.load(result.with_name("seg11valid_iter_20.json")).history) == [20]
 
 
 def test_a_long_curve_is_thinned_to_means() -> None:
     points = np.stack([np.arange(5000.0), np.tile([0.0, 2.0], 2500)], axis=1)
-    thin = report._thinned(points)
-    assert len(thin) <= report.CURVE_POINTS
+    thin = curves._thinned(points)
+    assert len(thin) <= curves.CURVE_POINTS
     assert thin[0, 0] == pytest.approx(np.arange(17).mean())
     assert thin[:, 1] == pytest.approx(1.0, abs=0.1)
 
@@ -154,7 +157,7 @@ def test_a_result_without_log_and_panels_is_reported_without(tmp_path: Path) -> 
     alone = tmp_path / "alone" / "seg11valid.json"
     stored: dict[str, Any] = json.loads(result.read_text())
     write_result(alone, {**stored, "iteration": None})
-    report.write([alone], tmp_path / "report.html")
+    pages.write([alone], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "<svg" not in page
     assert "<img" not in page
@@ -163,12 +166,12 @@ def test_a_result_without_log_and_panels_is_reported_without(tmp_path: Path) -> 
 
 def test_a_part_of_a_split_and_released_weights_are_told(tmp_path: Path) -> None:
     result = make_run(tmp_path / "run", "voc-fcn8s", 0.8)
-    report.write([result], tmp_path / "report.html")
+    pages.write([result], tmp_path / "report.html")
     whole = (tmp_path / "report.html").read_text()
     assert whole.count("3 images of seg11valid") == 2
     stored: dict[str, Any] = json.loads(result.read_text())
     write_result(result, {**stored, "split_images": 736, "released": True})
-    report.write([result], tmp_path / "report.html")
+    pages.write([result], tmp_path / "report.html")
     part = (tmp_path / "report.html").read_text()
     assert part.count("the first 3 of the 736 images of seg11valid") == 2
     assert "released weights" in part
@@ -177,7 +180,7 @@ def test_a_part_of_a_split_and_released_weights_are_told(tmp_path: Path) -> None
 
 def test_names_are_text_not_markup(tmp_path: Path) -> None:
     result = make_run(tmp_path / "run", "<script>alert(1)</script>", 0.8, names=("a<b>", "c&d", "e"))
-    report.write([result], tmp_path / "report.html")
+    pages.write([result], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "<script" not in page
     assert "a&lt;b&gt;" in page
@@ -204,8 +207,8 @@ def test_several_heads_follow_each_other(tmp_path: Path) -> None:
     names = tuple(f"thing {i}" for i in range(33))
     sem = make_run(tmp_path / "run", "siftflow-fcn/16s", 0.7, names, head="score_sem")
     geo = make_run(tmp_path / "run", "siftflow-fcn/16s", 0.9, ("sky", "flat", "upright"), head="score_geo")
-    assert list(report.load(sem).history) == list(report.load(geo).history) == [20, 40]
-    report.write([sem, geo], tmp_path / "report.html")
+    assert list(run_files.load(sem).history) == list(run_files.load(geo).history) == [20, 40]
+    pages.write([sem, geo], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "<title>siftflow-fcn/16s</title>" in page
     first, second = page[: page.index("Head: geo")], page[page.index("Head: geo") :]
@@ -226,7 +229,7 @@ def test_a_confusion_matrix_of_sixty_classes_fits_a_screen_and_tells_its_numbers
     stored = json.loads(result.read_text())
     stored["confusion"][7][31] += 500
     write_result(result, stored)
-    report.write([result], tmp_path / "report.html")
+    pages.write([result], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     heat = page[page.index('<table class="heat dense">') :]
     # No number is written into a cell, but what it says can be asked of it.
@@ -244,7 +247,7 @@ def test_scorings_of_another_kind_are_on_no_curve(tmp_path: Path) -> None:
     stored = json.loads(result.read_text())
     for name, changes in (("iter_30_mask_both", {"mask": "both"}), ("released", {"released": True, "iteration": None})):
         write_result(result.with_name(f"seg11valid_{name}.json"), {**stored, "iteration": 30, **changes})
-    assert list(report.load(result).history) == [20, 40]
+    assert list(run_files.load(result).history) == [20, 40]
 
 
 def test_a_result_of_the_schema_before_is_read(tmp_path: Path) -> None:
@@ -254,5 +257,5 @@ def test_a_result_of_the_schema_before_is_read(tmp_path: Path) -> None:
         stored = json.loads(path.read_text())
         kept = {key: value for key, value in stored.items() if key not in new and "background" not in key}
         write_result(path, {**kept, "schema": 1})
-    report.write([result], tmp_path / "report.html")
-    assert list(report.load(result).history) == [20, 40]
+    pages.write([result], tmp_path / "report.html")
+    assert list(run_files.load(result).history) == [20, 40]

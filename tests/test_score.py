@@ -281,7 +281,7 @@ def test_heads_are_scored_in_one_pass_each_with_its_own_loss(tmp_path):
 @pytest.fixture
 def run(net: caffe.Net, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Run score.py in the experiment's folder; return its exit status."""
-    monkeypatch.setenv("FCN_DATA", "")  # so that what the program sets is taken back
+    monkeypatch.setenv("FCN_DATA", "")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return lambda *options: score.main(["--out", str(tmp_path / "out"), *options])
 

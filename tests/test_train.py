@@ -32,7 +32,14 @@ from datasets import shapes
 from nets import folders, starts
 from nets.definition import Experiment
 from reading import image_files
-from training import progress, snapshots
+from scoring import passes
+from terminal.progress_bar import duration
+from training import scoring, snapshots
+from training import screen as screens
+from training.logs import Logs, read_log
+from training.loss import Loss
+from training.screen import Screen
+from training.watch import Watch
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = 48
@@ -68,9 +75,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An experiment of a net with one convolution, whose loss is a sum over the pixels."""
-    monkeypatch.setenv("FCN_DATA", "")  # train.run sets it; this brings back what was there.
+    monkeypatch.setenv("FCN_DATA", "")
     monkeypatch.setenv("GLOG_minloglevel", "2")
-    monkeypatch.chdir(tmp_path)  # The same for the folder.
+    monkeypatch.chdir(tmp_path)
     folder = tmp_path / "tiny-fcn"
     folder.mkdir()
     (folder / "solver.prototxt").write_text(SOLVER)
@@ -159,8 +166,8 @@ def test_the_log_has_the_loss_as_caffe_has_it_and_per_pixel(
     solve: Callable[..., score.Scores], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = []
-    read = progress.Loss.read
-    monkeypatch.setattr(progress.Loss, "read", lambda loss: losses.append(read(loss)) or losses[-1])
+    read = Loss.read
+    monkeypatch.setattr(Loss, "read", lambda loss: losses.append(read(loss)) or losses[-1])
     solve("--no-report", "--iterations", "50")
     log = rows(folder / "snapshot")
     assert [row["iteration"] for row in log] == [20, 40, 50]
@@ -220,6 +227,51 @@ def test_out_takes_all_that_a_run_writes(
     assert as_run.snapshot_prefix == str(out / "train")
 
 
+def test_a_run_leaves_the_process_as_it_was_and_caffe_nothing_to_look_for(
+    solve: Callable[..., score.Scores], folder: Path, data: Path, tmp_path: Path
+) -> None:
+    before = Path.cwd(), dict(os.environ)
+    solve("--no-report", "--iterations", "1")
+    assert (Path.cwd(), dict(os.environ)) == before
+    # The run's prototxts find the nets and the data from any folder, the experiment's are as they were.
+    out = folder / "snapshot"
+    as_run = text_format.Parse((out / "solver.prototxt").read_text(), caffe_pb2.SolverParameter())
+    assert (as_run.train_net, as_run.test_net[:]) == (str(out / "train.prototxt"), [str(out / "val.prototxt")])
+    for file, key, layout in (("train", "sbdd_dir", "sbdd/dataset"), ("val", "voc_dir", "pascal/VOC2011")):
+        settings = folders.data_settings(out / f"{file}.prototxt")
+        own = folders.data_settings(folder / f"{file}.prototxt")
+        assert settings == {**own, key: str(data / "shapes" / layout)}
+        assert own[key] == f"../data/shapes/{layout}"
+    # A state names its weights from where the program runs, so that the repository may be moved.
+    assert as_run.snapshot_prefix == "tiny-fcn/snapshot/train"
+
+
+def test_a_run_does_not_write_over_the_experiment(solve: Callable[..., score.Scores], folder: Path) -> None:
+    with pytest.raises(SystemExit, match=r"tiny-fcn holds the experiment's own prototxts: name another .*--out"):
+        solve("--out", str(folder))
+    assert (folder / "solver.prototxt").read_text() == SOLVER
+
+
+def test_a_moved_experiment_goes_on_from_its_own_weights(
+    solve: Callable[..., score.Scores],
+    folder: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    solve("--no-report", "--iterations", "5")
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    folder.rename(moved / folder.name)
+    monkeypatch.chdir(moved / folder.name)
+    argv = ["--data", str(data), "--iterations", "6", "--no-report", "--resume"]
+    settings: dict[str, Any] = {"start": start, "experiment": tiny()}
+    train.run(str(moved / folder.name / "solve.py"), None, argv=argv, **settings)
+    assert "on from iteration 5" in capsys.readouterr().out
+    assert results(moved / folder.name / "snapshot") == [5, 6]
+
+
 def test_a_fixed_rate_just_stops_early(solve: Callable[..., score.Scores], folder: Path) -> None:
     (folder / "solver.prototxt").write_text(SOLVER.replace("poly", "fixed"))
     solve("--no-report", "--iterations", "5")
@@ -272,14 +324,14 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
     """Have a signal sent to this process in the middle of a given iteration."""
 
     def prepare(iteration: int, number: int = signal.SIGINT) -> None:
-        write = progress.Watch._on_gradients_ready
+        write = Watch._on_gradients_ready
 
-        def on_gradients_ready(watch: progress.Watch) -> None:
+        def on_gradients_ready(watch: Watch) -> None:
             if watch._solver.iter + 1 == iteration:
                 os.kill(os.getpid(), number)
             write(watch)
 
-        monkeypatch.setattr(progress.Watch, "_on_gradients_ready", on_gradients_ready)
+        monkeypatch.setattr(Watch, "_on_gradients_ready", on_gradients_ready)
 
     return prepare
 
@@ -329,7 +381,7 @@ def test_a_run_stopped_while_it_is_scored_goes_on_too(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(score, "score_heads", interrupted)
+        patch.setattr(passes, "score_heads", interrupted)
         with pytest.raises(SystemExit) as stopped:
             solve("--no-report")
     assert stopped.value.code == 130
@@ -428,8 +480,8 @@ def test_the_newest_snapshots_can_be_kept_and_the_best_one(
         path.write_text(json.dumps({**stored, "mean_iu": 1 - iteration / 100}))
     (out / "results/seg11valid_iter_20_mask_both.json").write_text("of score.py, and none of the run's")
     seen: list[list[int]] = []
-    run = train.Scoring.run
-    monkeypatch.setattr(train.Scoring, "run", lambda *arguments, **k: seen.append(kept(out)) or run(*arguments, **k))
+    run = scoring.Scoring.run
+    monkeypatch.setattr(scoring.Scoring, "run", lambda *arguments, **k: seen.append(kept(out)) or run(*arguments, **k))
     state = str(out / "train_iter_30.solverstate")
     solve("--no-report", "--resume", state, "--keep", "2", "--iterations", "57", "--score-every", "17")
     assert seen == [
@@ -498,7 +550,9 @@ def test_a_relative_folder_of_data_begins_where_the_program_is_called(
     settings: dict[str, Any] = {"start": start, "experiment": tiny()}
     train.run(str(folder / "solve.py"), None, argv=argv, **settings)
     assert (folder / "snapshot/train_iter_1.caffemodel").is_file()
-    assert os.environ["FCN_RESULTS"] == str(data.parent / "out")
+    assert folders.results_folder() == data.parent / "out"
+    assert folders.environment()["FCN_RESULTS"] == str(data.parent / "out")
+    assert folders.environment()["FCN_DATA"] == str(data)
 
 
 def test_missing_weights_are_named_with_how_to_get_them(solve: Callable[..., score.Scores], data: Path) -> None:
@@ -659,9 +713,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     blob = SimpleNamespace(num=1, data=np.array(np.nan))
     net = SimpleNamespace(blobs={"loss": blob}, blob_loss_weights={"loss": 1.0})
     solver = SimpleNamespace(net=net, iter=41, add_callback=lambda *callbacks: None)
-    screen = progress.Screen(tmp_path / "caffe.log")
-    with progress.Logs(tmp_path, 0) as logs:
-        watch = progress.Watch(solver, progress.Loss(net, []), 100, logs, screen, 1, 1)
+    screen = Screen(tmp_path / "caffe.log")
+    with Logs(tmp_path, 0) as logs:
+        watch = Watch(solver, Loss(net, []), 100, logs, screen, 1, 1)
         with pytest.raises(SystemExit, match="loss is nan at iteration 42"):
             watch._on_gradients_ready()
 
@@ -672,14 +726,14 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
 def test_a_log_of_other_columns_is_not_read_as_ours(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("iteration,loss\n1,2\n")
     with pytest.raises(ValueError, match=r"log\.csv has the columns iteration, loss; expected"):
-        progress.read_log(tmp_path / "log.csv")
+        read_log(tmp_path / "log.csv")
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
 )
 def test_a_duration_reads_as_a_person_says_it(seconds: float, text: str) -> None:
-    assert progress.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -701,11 +755,11 @@ def test_a_file_that_is_cut_off_is_known_by_its_lengths(tmp_path: Path, content:
 def test_without_a_terminal_scoring_says_now_and_then_how_far_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    screen = progress.Screen(tmp_path / "caffe.log")
+    screen = Screen(tmp_path / "caffe.log")
     with screen.images(2) as advance:
         advance("an id")
         assert capsys.readouterr().out == ""
-        monkeypatch.setattr(progress, "PLAIN_INTERVAL", 0)
+        monkeypatch.setattr(screens, "PLAIN_INTERVAL", 0)
         advance("another")
     assert capsys.readouterr().out == "scored 2 of 2 images\n"
 
@@ -714,7 +768,7 @@ def test_on_a_terminal_caffe_s_information_goes_to_its_file_and_warnings_to_the_
     pytest.importorskip("tqdm")
     program = f"""
 import pathlib, sys
-from training.progress import Screen
+from training.screen import Screen
 screen = Screen(pathlib.Path({str(tmp_path / "caffe.log")!r}))
 print("I1121 02:03:04.567890 1 solver.cpp:45] Initializing solver:\\nbase_lr: 1", file=sys.stderr)
 screen.begin(40, 0)

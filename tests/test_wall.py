@@ -30,8 +30,12 @@ PYCAFFE = {
 
 # What the root may import beside Python itself and its own modules: at once, and where it is used.
 AT_ONCE = {"caffe", "google", "numpy", "PIL", "scipy"}
-WHERE_USED = {"jinja2", "matplotlib", "requests", "tensorboard", "tqdm"}
+WHERE_USED = {"filelock", "jinja2", "matplotlib", "requests", "tensorboard", "tqdm"}
 EXAMPLES = {"h5py"}  # what an example may import besides
+
+# The programs: what several of them share lies in packages below them, and in the modules that prototxts name.
+PROGRAMS = {"analyze", "infer", "paper", "report", "score", "train"}
+BELOW = {"layers", "surgery", "vis"}
 
 SEGMENTATION = {"fcn", "pascal", "sbd", "sbdd", "segmentation", "voc"}
 
@@ -85,6 +89,30 @@ def test_the_root_uses_what_pycaffe_has(path):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "caffe"
     ]
     assert set(used) <= PYCAFFE, f"{path} uses caffe.{', caffe.'.join(sorted(set(used) - PYCAFFE))}"
+
+
+def test_the_root_s_modules_are_programs_or_lie_below_them():
+    assert {path.stem for path in root_files() if len(path.parts) == 1} == PROGRAMS | BELOW
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        path
+        for path in root_files()
+        if path.stem in BELOW or (len(path.parts) > 1 and (ROOT / path.parts[0] / "__init__.py").is_file())
+    ],
+    ids=str,
+)
+def test_what_programs_share_imports_no_program(path):
+    taken = {name.split(".")[0] for name, _ in imports(parsed(ROOT / path))} & PROGRAMS
+    assert not taken, f"{path} imports {', '.join(taken)}: move what it takes from there into a package"
+
+
+@pytest.mark.parametrize("path", sorted(PROGRAMS))
+def test_a_program_is_imported_by_no_other(path):
+    taken = {name.split(".")[0] for name, _ in imports(parsed(ROOT / f"{path}.py"))} & PROGRAMS
+    assert not taken, f"{path}.py imports {', '.join(taken)}: move what it takes from there into a package"
 
 
 def words(identifier: str) -> set[str]:

@@ -13,7 +13,6 @@ filled, its data layers, its solver, its scoring. It lies in one folder, which t
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -27,11 +26,15 @@ import caffe
 from caffe.proto import caffe_pb2
 from datasets import shapes
 from datasets.generated import LAYOUTS
+from files.writing import write_text
 from nets import experiments
 from nets.bases import BASES
-from nets.convolutionalize import convolutional_net, load
+from nets.convolutionalize import convolutional_net
 from nets.definition import Experiment
-from nets.folders import REHEARSAL, ROOT, data_folder, data_layers, read_net
+from nets.folders import REHEARSAL, ROOT, data_folder, read_net
+from nets.loading import load
+from reading.data_layers import data_layers
+from training.settings import Settings, read_prototxt
 
 # What the trunks' channels are divided by.
 THIN = 16
@@ -70,12 +73,12 @@ class Rehearsal:
     data: Path
 
 
-def prepare(name: str, out: Path, seed: int) -> Rehearsal:
+def prepare(name: str, out: Path, seed: int, data: Path | None = None) -> Rehearsal:
     """Write the nets, the solver (without its rate yet) and the random weights of an experiment's rehearsal.
 
     name: one of nets.experiments. out: the folder; a rehearsal that is there is removed, anything else stays. seed: of
-    the weights. The generated data is made if it is not there. Raises ValueError where the experiment cannot be
-    rehearsed, OSError and DatasetError where something cannot be written.
+    the weights. data: the folder of data; the generated data is made in it if it is not there. Raises ValueError where
+    the experiment cannot be rehearsed, OSError and DatasetError where something cannot be written.
     """
     experiment = experiments.lookup(name)
     if (out / REHEARSAL).is_file():
@@ -87,7 +90,7 @@ def prepare(name: str, out: Path, seed: int) -> Rehearsal:
     solver = folder / "solver.prototxt"
     if experiment.solver is None:
         shutil.copyfile(ROOT / name / "solver.prototxt", solver)
-    data = _generated_data(prototxts)
+    made = _generated_data(prototxts, data_folder(data).resolve())
 
     rng = np.random.default_rng(seed)
     files = []
@@ -100,17 +103,11 @@ def prepare(name: str, out: Path, seed: int) -> Rehearsal:
         path.parent.mkdir(exist_ok=True)
         net.save(str(path))
         files.append(str(path))
-    return Rehearsal(folder, files, data)
+    return Rehearsal(folder, files, made)
 
 
-def use(rehearsal: Rehearsal) -> None:
-    """Go to a rehearsal's folder, and point the data layers at its data."""
-    os.chdir(rehearsal.folder)
-    os.environ["FCN_DATA"] = str(rehearsal.data)
-
-
-def choose_rate(start: Callable[..., object], files: Iterable[str], iterations: int, seed: int) -> tuple[float, float]:
-    """Put into solver.prototxt, in the folder that the program runs in, a rate for thin nets; return it and the loss.
+def choose_rate(start: Callable[..., object], rehearsal: Rehearsal, iterations: int, seed: int) -> tuple[float, float]:
+    """Put a rate for thin nets into a rehearsal's solver.prototxt; return it and the loss.
 
     Published rates are for trained trunks, losses of their own normalisation, and 100,000 iterations. This one is
     measured. In N iterations of momentum m, at a constant gradient g (each parameter's times the root of its lr_mult),
@@ -123,13 +120,12 @@ def choose_rate(start: Callable[..., object], files: Iterable[str], iterations: 
     the mean over some images, so that images that contradict each other make the rate smaller. Raises ValueError where
     nothing has a gradient.
     """
-    path = Path("solver.prototxt")
-    solver = text_format.Parse(path.read_text(encoding="utf-8"), caffe_pb2.SolverParameter())
-    train = solver.train_net or solver.net
+    settings = Settings(rehearsal.folder, rehearsal.data)
+    solver = settings.solver
     caffe.set_random_seed(seed)
-    net = caffe.Net(train, caffe.TRAIN)
-    start(net, *files)
-    learned = list(_learned(net, read_net(Path(train))))
+    net = load(settings.train_net, caffe.TRAIN)
+    start(net, *rehearsal.files)
+    learned = list(_learned(net, settings.train_net))
     loss = square = 0.0
     for _ in range(MEASURED):
         loss += _loss(net) / MEASURED
@@ -138,14 +134,15 @@ def choose_rate(start: Callable[..., object], files: Iterable[str], iterations: 
             square += multiplier * float((blob.diff.astype(np.float64) ** 2).sum()) / MEASURED
             blob.diff[...] = 0  # What the next pass has is added.
     if not square > 0:
-        raise ValueError(f"Nothing in {Path(train).absolute()} has a gradient: there is nothing to learn.")
+        learning = rehearsal.folder / (solver.train_net or solver.net)
+        raise ValueError(f"Nothing in {learning} has a gradient: there is nothing to learn.")
     m = solver.momentum
     steps = max(iterations, 1)
     distance = (steps - m * (1 - m**steps) / (1 - m)) / (1 - m)
     solver.base_lr = FALL * loss / (distance * square)
     solver.iter_size = min(solver.iter_size, PASSES)
     solver.random_seed = seed  # A rehearsal is the same each time.
-    path.write_text(text_format.MessageToString(solver), encoding="utf-8")
+    write_text(rehearsal.folder / "solver.prototxt", text_format.MessageToString(solver))
     return solver.base_lr, loss
 
 
@@ -157,7 +154,7 @@ def _loss(net: caffe.Net) -> float:
 
 def conclude(out: Path, weights: Path) -> str:
     """Measure the loss once more, on the images that it was measured on before; note it, and return it in words."""
-    solver = text_format.Parse(Path("solver.prototxt").read_text(encoding="utf-8"), caffe_pb2.SolverParameter())
+    solver = read_prototxt(out / "solver.prototxt", caffe_pb2.SolverParameter())
     net = caffe.Net(solver.train_net or solver.net, caffe.TRAIN, weights=str(weights))
     facts = json.loads((out / REHEARSAL).read_text(encoding="utf-8"))
     facts["loss_after"] = sum(_loss(net) for _ in range(MEASURED)) / MEASURED
@@ -168,7 +165,7 @@ def conclude(out: Path, weights: Path) -> str:
 
 def write_note(out: Path, **facts: Any) -> None:
     """Write rehearsal.json, by which the folder is known for one that the next rehearsal may replace."""
-    (out / REHEARSAL).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write_text(out / REHEARSAL, json.dumps(facts, indent=1) + "\n")
 
 
 def _learned(net: caffe.Net, param: Any) -> Iterable[tuple[Any, float]]:
@@ -180,9 +177,8 @@ def _learned(net: caffe.Net, param: Any) -> Iterable[tuple[Any, float]]:
                 yield net.params[layer.name][i], multiplier
 
 
-def _generated_data(prototxts: Iterable[Path]) -> Path:
-    """Make the generated data that nets read, where it is not there; return what stands for data/."""
-    data = data_folder().resolve()
+def _generated_data(prototxts: Iterable[Path], data: Path) -> Path:
+    """Make the generated data that nets read in `data`, where it is not there; return what stands for data/."""
     layers = [layer for path in prototxts if path.name != "solver.prototxt" for layer in data_layers(read_net(path))]
     if all(layer.python_param.layer == "FolderSegDataLayer" for layer in layers):
         return data  # A dataset of one's own stands for itself.

@@ -19,15 +19,31 @@ import caffe
 class Snapshots:
     """The snapshots in a run's folder."""
 
-    def __init__(self, folder: Path, settings: Any) -> None:
-        """Look after a run's snapshots in `folder`; settings: its solver's (a SolverParameter message)."""
-        here = Path.cwd()
-        # Relative where it can be: a state names its weights by this, and the repository may be moved.
-        relative = folder.relative_to(here) if folder.is_relative_to(here) else folder
+    def __init__(self, folder: Path, settings: Any, home: Path | None = None) -> None:
+        """Look after a run's snapshots in `folder`, an absolute path.
+
+        settings: the solver's (a SolverParameter message). home: the experiment's folder.
+        """
         self.folder = folder
-        self.prefix = relative / (Path(settings.snapshot_prefix).name or "train")
+        self.prefix = folder / (Path(settings.snapshot_prefix).name or "train")
+        self._home = home
         self._every = settings.snapshot
         self._suffix = ".h5" if settings.snapshot_format == settings.HDF5 else ""
+
+    @property
+    def snapshot_prefix(self) -> str:
+        """The prefix as Caffe is told it.
+
+        Relative where the run lies in the experiment's folder, and that where the program runs: a state names its
+        weights by this, and the repository may be moved.
+        """
+        here = Path.cwd()
+        inside = self._home is not None and self.folder.is_relative_to(self._home) and self._home.is_relative_to(here)
+        return str(self.prefix.relative_to(here) if inside else self.prefix)
+
+    def within(self, path: Path) -> Path:
+        """Return a path as the experiment's folder has it, where it is in that."""
+        return path.relative_to(self._home) if self._home is not None and path.is_relative_to(self._home) else path
 
     def weights(self, iteration: int) -> Path:
         """Return the weights file of an iteration's snapshot."""
@@ -100,7 +116,7 @@ class Snapshots:
             if _is_whole(state) and _is_whole(weights):
                 states.append(state)
             else:
-                print(f"{state} or its weights are cut off: passed over.")
+                print(f"{self.within(state)} or its weights are cut off: passed over.")
         if not states:
             raise SystemExit(f"No snapshot in {self.folder} is complete. To start anew, remove them.")
         return states

@@ -18,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 import caffe
-import score
 import surgery
 import train
 from nets import variants
+from scoring import passes
 
 
 def start(net: caffe.Net, *weights: str) -> None:
@@ -35,7 +35,7 @@ def start(net: caffe.Net, *weights: str) -> None:
 
 def balance(net: caffe.Net) -> None:
     """Fill class_weights, from the labels of all images that the net trains on."""
-    found = score.data_layer(net)
+    found = passes.data_layer(net)
     assert found is not None
     reader = found[1]
     print(f"Counting the labels of {len(reader.ids)} images, for the classes' weights ...", flush=True)

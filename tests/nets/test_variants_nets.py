@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 import caffe
-import score
 import surgery
 from caffe import layers as L
 from caffe.proto import caffe_pb2
 from nets import voc
 from nets.bases import BASES
 from nets.experiments import EXPERIMENTS, ROOT, VARIANTS, lookup
+from scoring import passes
 
 SIZE = (40, 48)
 THIN = 16
@@ -269,7 +269,7 @@ def test_classes_are_balanced_by_the_inverse_of_their_frequency(
     param = with_inputs(ablation("class-balanced"))
     net = make(param, folder, caffe.TRAIN)
     reader = SimpleNamespace(ids=["a", "b"], truth=lambda image_id: labels[image_id].astype(np.uint8))
-    monkeypatch.setattr(score, "data_layer", lambda net: ("data", reader))
+    monkeypatch.setattr(passes, "data_layer", lambda net: ("data", reader))
     weights = random_weights("vgg16", folder)
     solve["start"](net, str(weights))
     from_it = make(lookup("voc-fcn32s").net(voc.DEPLOY, thin=THIN), folder)

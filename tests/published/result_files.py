@@ -30,7 +30,7 @@ def put(
     right = round(10_000 * correct)
     confusion = np.array([[right, 10_000 - right], [10_000 - right, right]])
     ids = [str(i) for i in range(images)]
-    of = results.Scoring(experiment, split, ids, split_images, weights, **others)
+    of = results.Scored(experiment, split, ids, split_images, weights, **others)
     stored = {**results.result(Scores(confusion, images=images), ("background", "thing"), of), "date": date}
     place = repository / (folder or f"{experiment}/snapshot/results")
     path = place / of.file_name(asked_mask=of.mask)

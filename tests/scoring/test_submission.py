@@ -119,14 +119,14 @@ def test_an_interrupted_call_goes_on_where_it_was(
         return segment(net, image, *settings)
 
     with monkeypatch.context() as patch:
-        patch.setattr(infer, "segment", interrupted)
+        patch.setattr(submission, "segment", interrupted)
         assert submit() == 130
     assert "the same command goes on" in capsys.readouterr().err
     assert not list((tmp_path / "out").glob("*.tgz"))
     (maps,) = (tmp_path / "out").iterdir()
     (maps / f"{IDS[0]}.png").write_bytes(b"cut off")
     segmented.clear()
-    monkeypatch.setattr(infer, "segment", interrupted)
+    monkeypatch.setattr(submission, "segment", interrupted)
     assert submit() == 0
     # The third, and the first, which was damaged since.
     assert segmented == [SIZES[0][::-1], SIZES[2][::-1]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("FCN_DATA", str(data))  # A rehearsal sets both; this brings back what was there.
+    monkeypatch.setenv("FCN_DATA", str(data))
     monkeypatch.setenv("GLOG_minloglevel", "2")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -51,7 +50,6 @@ def read_solver(path: Path) -> Any:
 
 
 def rehearse(out: Path, *argv: str, name: str = "voc-fcn16s", begin: Any = start) -> None:
-    os.chdir(out.parent)
     train.run(
         str(ROOT / name / "solve.py"),
         None,
@@ -93,7 +91,7 @@ def test_a_rehearsal_is_the_experiment_thin_and_elsewhere(
     assert folders.rehearsal_of(out / "voc-fcn16s") == out
     assert folders.rehearsal_of(ROOT / "voc-fcn16s") is None
     # What is scored of it later on is no result of the experiment's either.
-    assert score.main(["--split", "train", "--net", str(out / "voc-fcn16s")]) == 0
+    assert score.main(["--split", "train", "--net", str(out / "voc-fcn16s"), "--data", str(data / "shapes")]) == 0
     stored = json.loads((out / "results/train_iter_4.json").read_text())
     assert (stored["experiment"], stored["rehearsal"]) == ("voc-fcn16s", True)
     assert stored["weights"]["path"] == str(out / "train_iter_4.caffemodel")
@@ -172,7 +170,7 @@ def test_the_rate_is_that_with_which_the_first_gradient_foretells_the_fall(
         f'train_net: "train.prototxt" base_lr: 1 lr_policy: "fixed" momentum: {momentum} iter_size: {iter_size}\n'
         'snapshot_prefix: "x"'
     )
-    rate, before = rehearsal.choose_rate(lambda net: None, [], 5, 0)
+    rate, before = rehearsal.choose_rate(lambda net: None, rehearsal.Rehearsal(here, [], here), 5, 0)
     assert before == pytest.approx(np.log(5) * (1 if normalize else 16), rel=1e-5)
     settings = read_solver(here / "solver.prototxt")
     assert settings.base_lr == pytest.approx(rate)
@@ -205,7 +203,7 @@ def test_a_net_that_cannot_learn_is_refused(here: Path) -> None:
         """
     )
     with pytest.raises(ValueError, match=r"Nothing in .*train\.prototxt has a gradient"):
-        rehearsal.choose_rate(lambda net: None, [], 5, 0)
+        rehearsal.choose_rate(lambda net: None, rehearsal.Rehearsal(here, [], here), 5, 0)
 
 
 @pytest.mark.parametrize("origin", ["vgg16", "alexnet", "googlenet", "nyud-fcn/color-32s"])

@@ -216,7 +216,7 @@ def test_what_is_there_needs_no_right_to_write(
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
     (data / "pascal/VOC2011/ImageSets/Segmentation/seg11valid.txt").unlink()
-    monkeypatch.setattr(splits, "replace_text", read_only)
+    monkeypatch.setattr(splits, "write_text", read_only)
     assert call(web, data, "voc2011") == 1
     said = capsys.readouterr()
     assert "seg11valid.txt: Read-only file system. Put that right, or choose another" in said.err

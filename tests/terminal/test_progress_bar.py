@@ -1,4 +1,4 @@
-"""The data tool's progress bar: on a terminal how far a file is, from where it was resumed; elsewhere nothing."""
+"""terminal/progress_bar.py: on a terminal how far a file is, from where it was resumed; images are counted anywhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from datasets.progress_bar import ProgressBar
+from terminal.progress_bar import ProgressBar, image_bar, is_installed
 
 
 class Terminal(io.StringIO):
@@ -39,4 +39,22 @@ def test_nothing_is_shown(why, monkeypatch):
         monkeypatch.setitem(sys.modules, "tqdm", None)
     with ProgressBar("labels.txt", total=10, shown=why != "not asked for") as bar:
         bar.add(10)
+    assert sys.stderr.getvalue() == ""
+
+
+def test_images_are_counted_without_a_terminal_too_and_the_line_stays(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with image_bar(3) as advance:
+        for image_id in "abc":
+            advance(image_id)
+    assert "3/3" in sys.stderr.getvalue()
+    assert sys.stderr.getvalue().endswith("\n")
+
+
+def test_without_tqdm_images_are_gone_through_all_the_same(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    assert not is_installed()
+    with image_bar(1) as advance:
+        advance("a")
     assert sys.stderr.getvalue() == ""

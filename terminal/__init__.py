@@ -1,0 +1,1 @@
+"""What programs show while they work: the progress bar."""
