@@ -21,6 +21,8 @@ from datasets.generated import LAYOUTS
 from nets import experiments
 from nets.folders import evaluation_prototxt
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 
 SIZE = 48

@@ -112,6 +112,7 @@ def test_the_stub_has_every_public_name_and_no_other():
     assert stub <= set(dir(caffe))
 
 
+@pytest.mark.slow
 def test_mypy_knows_right_calls_from_wrong_ones(tmp_path):
     pytest.importorskip("mypy", reason="mypy is not installed")
     (tmp_path / "program.py").write_text(PROGRAM)
