@@ -39,6 +39,7 @@ def program(page: str) -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_code_of_a_page_runs(name, tmp_path):
     (tmp_path / "page.py").write_text(program((ROOT / "docs" / name).read_text(encoding="utf-8")), encoding="utf-8")

@@ -14,6 +14,8 @@ import caffe
 from caffe import layers as L
 from tests import forked
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 

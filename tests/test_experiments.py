@@ -22,6 +22,8 @@ from nets import experiments
 from nets.folders import evaluation_prototxt
 from scoring.passes import data_layer
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 
 SIZE = 48

@@ -103,6 +103,7 @@ def test_rows_that_one_command_gives_have_it_once(of_repository, capsys):
     assert capsys.readouterr().out.count("python analyze.py upper-bounds\n") == 1
 
 
+@pytest.mark.slow
 def test_what_no_one_reads_on_is_no_error():
     """As `python paper.py | head` does."""
     command = [sys.executable, "paper.py"]

@@ -89,6 +89,7 @@ def test_an_image_s_id_may_name_a_folder(tmp_path: Path) -> None:
     assert "a/1" in run_files.load(result).panels
 
 
+@pytest.mark.slow
 def test_a_report_of_one_run_says_what_its_files_say(tmp_path: Path) -> None:
     result = make_run(tmp_path / "run", "voc-fcn8s", 0.8)
     pages.write([result], tmp_path / "report.html")

@@ -347,6 +347,7 @@ def test_a_run_starts_with_its_source_s_layers_new_scores_of_zero_and_bilinear_u
             assert values[0].any()  # the demo's own fillers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_thin_net_of_every_experiment_runs_forward_and_backward(name: str, started: Started) -> None:
     net, _ = started(name)

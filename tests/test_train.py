@@ -764,6 +764,7 @@ def test_without_a_terminal_scoring_says_now_and_then_how_far_it_is(
     assert capsys.readouterr().out == "scored 2 of 2 images\n"
 
 
+@pytest.mark.slow
 def test_on_a_terminal_caffe_s_information_goes_to_its_file_and_warnings_to_the_screen(tmp_path: Path) -> None:
     pytest.importorskip("tqdm")
     program = f"""
@@ -856,6 +857,7 @@ def demo(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     yield runpy.run_path(str(ROOT / "shapes-fcn/demo.py"), run_name="demo")
 
 
+@pytest.mark.slow
 def test_the_demo_trains_the_three_stages_and_judges_them(
     demo: dict[str, Any],
     data: Path,

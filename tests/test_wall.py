@@ -143,6 +143,7 @@ def test_words_are_told_apart():
     assert not words("invoke_provocation") & SEGMENTATION
 
 
+@pytest.mark.slow
 def test_the_root_is_imported_without_what_it_can_do_without(tmp_path):
     names = sorted(
         ".".join(p.with_suffix("").parts).removesuffix(".__init__")

@@ -6,6 +6,8 @@
 The names are BVLC Caffe's; docs/ says where behaviour differs and why.
 """
 
+import sys
+
 from . import allocator, errors, io, layer, proto, prototxt, schema, tensor_layer
 from ._caffe import (
     NCCL,
@@ -32,9 +34,11 @@ from ._caffe import (
     __version__ as __version__,
 )
 from .classifier import Classifier
+from .data import database
 from .detector import Detector
 from .errors import CaffeError
 from .extension import layer_type
+from .formats import snapshot, upgrade
 from .net_spec import NetSpec, layers, params, to_proto
 from .pycaffe import (
     AdaDeltaSolver,
@@ -47,8 +51,9 @@ from .pycaffe import (
     get_solver,
 )
 
-# Paths that programs may have from before classes moved.
+# Paths that programs may have from before these moved.
 layer.TensorLayer, layer.LossLayer = tensor_layer.TensorLayer, tensor_layer.LossLayer  # type: ignore[attr-defined]
+sys.modules |= {f"{__name__}.{module.__name__.split('.')[-1]}": module for module in (database, snapshot, upgrade)}
 
 __all__ = [
     "NCCL",

@@ -8,8 +8,7 @@ Wiring, phases, sharing and loss weights are the net's business.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from .blob import Blob, BlobVec
 from .errors import NetError
@@ -112,12 +111,3 @@ def layer_class(name: str) -> type[Layer] | None:
 def layer_types() -> list[str]:
     """Return the names of all layer types, sorted, Python's included."""
     return sorted([*_types, "Python"])
-
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        """Give caffe.layer.TensorLayer, a path that programs know; tensor_layer.py stands above this module."""
-        if name == "TensorLayer":
-            return import_module(".tensor_layer", __package__).TensorLayer
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -637,6 +637,7 @@ def test_declarations_that_cannot_be(made: Any, options: dict[str, Any], words: 
 # protobuf's other implementation
 
 
+@pytest.mark.slow
 def test_it_works_on_protobufs_pure_python_implementation(tmp_path: Path) -> None:
     program = f"""
 import caffe

@@ -194,6 +194,7 @@ def test_every_place_that_is_named_is_one_where_caffe_logs(caffes_lines):
     assert set(caffes_lines) == set(named), "facts that no line of the engine's needs any longer"
 
 
+@pytest.mark.slow
 def test_every_call_logs_what_caffe_logs_at_its_place(caffes_lines):
     calls = list(calls_with_a_place())
     assert len(calls) > 70

@@ -134,6 +134,7 @@ def small_limits(monkeypatch):
     monkeypatch.setattr(convolution, "MIN_BAND_ROWS", 2)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 @given(STEPS)
 def test_a_net_whose_every_view_is_held_runs_like_one_whose_are_not(small_limits, steps):

@@ -224,6 +224,7 @@ REFUSES = {
 }
 
 
+@pytest.mark.slow
 def test_a_batch_of_nothing_through_every_type_is_a_result_or_an_error(write):
     files = {"Data", "HDF5Data", "HDF5Output", "ImageData", "MemoryData", "WindowData"}  # each has its own tests
     special = {"Python", "Silence", *files}

@@ -129,12 +129,14 @@ def write_all(workshop: Path, how: str) -> None:
         assert path.name == "rows.h5" or path.read_text() == "OLD"
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_no_old_file_and_leaves_no_half_a_file(workshop: Path) -> None:
     write_all(workshop, "full")
     with h5py.File(workshop / "out" / "rows.h5", "r") as file:  # rows are appended; those that fitted are whole
         assert len(file.get("data", ())) == len(file.get("label", ())) and len(file.get("data", ())) % 50 == 0
 
 
+@pytest.mark.slow
 def test_a_folder_without_permission_is_told_and_stays_as_it_is(workshop: Path) -> None:
     os.chmod(workshop / "out", 0o555)
     try:
@@ -204,6 +206,7 @@ for number in range(10**6):
             path.rmdir()
 
 
+@pytest.mark.slow
 def test_what_training_leaves_behind_when_it_is_killed_resumes(workshop: Path) -> None:
     loss = 'layer { name: "l" type: "EuclideanLoss" bottom: "ip" bottom: "t" }\n'
     target = 'layer { name: "t" type: "DummyData" top: "t" dummy_data_param { shape { dim: 50 dim: 400 } } }\n'
@@ -283,6 +286,7 @@ def test_ctrl_c_while_the_net_waits_for_its_data_loses_no_item(write, monkeypatc
     assert found == [0, "stopped", 1, "stopped", 2]
 
 
+@pytest.mark.slow
 def test_a_net_that_is_given_up_while_it_reads_ahead_leaves_no_thread(workshop: Path, write) -> None:
     before = threading.active_count()
     for _ in range(3):
@@ -296,12 +300,14 @@ def test_a_net_that_is_given_up_while_it_reads_ahead_leaves_no_thread(workshop: 
     assert threading.active_count() <= before
 
 
+@pytest.mark.slow
 def test_a_program_that_ends_while_a_thread_reads_ahead_ends(workshop: Path, write) -> None:
     code = f"import caffe; net = caffe.Net({write(DATA % workshop)!r}, caffe.TEST); net.forward(); print('end')"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 0 and ran.stdout == "end\n", ran.stderr
 
 
+@pytest.mark.slow
 def test_a_forked_process_is_told_that_the_thread_stayed_behind(workshop: Path, write) -> None:
     code = f"""
 import os, sys

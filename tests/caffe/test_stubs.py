@@ -14,7 +14,7 @@ import caffe
 
 STUB = Path(caffe.__file__).with_suffix(".pyi")
 
-# What a program writes; `# error: CODE` ends the lines that mypy refuses, `# type: T` those whose value it knows.
+# What a program writes; `# error: CODE` ends the lines that mypy refuses, `# reveals: T` those whose value it knows.
 PROGRAM = """
 import caffe
 from caffe import layers as L, params as P
@@ -31,33 +31,33 @@ net.blobs["data"].count = 3  # error: misc
 net.forward(start="conv1", blobs=["conv1"])["prob"].argmax()
 net.forward(start=1)  # error: arg-type
 net.share_with(3)  # error: arg-type
-reveal_type(net.params["conv1"][0])  # type: caffe.blob.Blob
-reveal_type(net.layers)  # type: caffe.layer.LayerVec
-reveal_type(caffe.layer_type_list())  # type: caffe.blob.StringVec
+reveal_type(net.params["conv1"][0])  # reveals: caffe.blob.Blob
+reveal_type(net.layers)  # reveals: caffe.layer.LayerVec
+reveal_type(caffe.layer_type_list())  # reveals: caffe.blob.StringVec
 
 solver = caffe.get_solver("solver.prototxt")
 solver.step("1")  # error: arg-type
 solver.param.base_lr = 0.1
 solver.param.max_iter = 3  # error: misc
-reveal_type(solver.net)  # type: caffe.net.Net
+reveal_type(solver.net)  # reveals: caffe.net.Net
 nccl = caffe.NCCL(solver, caffe.NCCL.new_uid())
 solver.add_callback(nccl)
 solver.net.after_backward(nccl)
-reveal_type(caffe.NCCL.new_uid())  # type: bytes
+reveal_type(caffe.NCCL.new_uid())  # reveals: bytes
 caffe.NCCL("solver", b"")  # error: arg-type
 
 n = caffe.NetSpec()
 n.data = L.Input(shape=dict(dim=[1, 3, 8, 8]))
 n.pool = L.Pooling(n.data, pool=P.Pooling.MAX, kernel_size=2)
-reveal_type(n.to_proto())  # type: caffe.proto.caffe_pb2.NetParameter
+reveal_type(n.to_proto())  # reveals: caffe.proto.caffe_pb2.NetParameter
 layer = caffe_pb2.LayerParameter(name="conv", bottom=["data"])
 layer.convolution_param.num_output = "64"  # error: assignment
 layer.botom.append("data")  # error: attr-defined
 caffe_pb2.NetParameter(nam="net")  # error: call-arg
-reveal_type(layer.pooling_param.pool)  # type: caffe.proto.caffe_pb2.PoolingParameter.PoolMethod
+reveal_type(layer.pooling_param.pool)  # reveals: caffe.proto.caffe_pb2.PoolingParameter.PoolMethod
 timer = caffe.Timer()
 timer.begin()  # error: attr-defined
-reveal_type(timer.ms)  # type: float
+reveal_type(timer.ms)  # reveals: float
 
 class Double(caffe.Layer):
     def reshape(self, bottom, top):
@@ -81,8 +81,8 @@ caffe.Detector("net.prototxt", "net.caffemodel", context_pad="16")  # error: arg
 caffe.to_proto(3)  # error: arg-type
 caffe.set_mode_tpu()  # error: attr-defined
 caffe_pb2.NetParameter(name="net")
-reveal_type(caffe.TEST)  # type: Literal[1]?
-reveal_type(caffe.__version__)  # type: str
+reveal_type(caffe.TEST)  # reveals: Literal[1]?
+reveal_type(caffe.__version__)  # reveals: str
 """
 
 # Without PyTorch's and protobuf's own types, which take mypy half a minute.
@@ -117,6 +117,7 @@ def test_the_stub_has_every_public_name_and_no_other():
     assert stub <= set(dir(caffe))
 
 
+@pytest.mark.slow
 def test_mypy_knows_right_calls_from_wrong_ones(tmp_path):
     pytest.importorskip("mypy", reason="mypy is not installed")
     (tmp_path / "program.py").write_text(PROGRAM)
@@ -126,6 +127,6 @@ def test_mypy_knows_right_calls_from_wrong_ones(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False)
     errors = re.findall(r"^program\.py:(\d+): error: .*\[([\w-]+)\]$", done.stdout, re.M)
     revealed = re.findall(r'^program\.py:(\d+): note: Revealed type is "(.*)"$', done.stdout, re.M)
-    said = {int(line): f"error: {code}" for line, code in errors} | {int(line): f"type: {t}" for line, t in revealed}
+    said = {int(line): f"error: {code}" for line, code in errors} | {int(line): f"reveals: {t}" for line, t in revealed}
     for number, line in enumerate(PROGRAM.splitlines(), 1):
         assert said.get(number, "") == line.partition("  # ")[2], f"{line}\n{done.stdout}{done.stderr}"

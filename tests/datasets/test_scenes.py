@@ -42,6 +42,7 @@ def test_objects_are_those_that_published_figures_were_measured_on(
     assert hashlib.sha256(drawn.label.tobytes()).hexdigest().startswith(label)
 
 
+@pytest.mark.slow
 def test_void_is_one_pixel_on_either_side_of_every_outline() -> None:
     for seed in range(5):
         drawn = scene(seed)
@@ -239,6 +240,7 @@ def test_sky_is_above_the_ground() -> None:
         assert rows[geometric == 1].max() < rows[geometric == 2].min() + 3
 
 
+@pytest.mark.slow
 def test_things_nearer_to_the_camera_are_larger() -> None:
     # A fence is as high everywhere; its foot is the lower, the nearer it is.
     feet, heights = [], []

@@ -54,6 +54,7 @@ def sbd_label(root: Path, ident: str) -> np.ndarray:
 # Determinism
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["voc", "pascalcontext"])
 def test_two_processes_write_the_bytes_that_one_writes(layout: str, made: Path, tmp_path: Path) -> None:
     shapes.make(tmp_path / "again", SMALL, layout, processes=2)

@@ -73,6 +73,7 @@ def test_voc_s_labels_have_its_palette(made: Path) -> None:
     assert palette[3 * 255 :] == [224, 224, 192]
 
 
+@pytest.mark.slow
 def test_of_many_images_the_other_layout_holds_a_hundred(tmp_path: Path) -> None:
     shapes.make(tmp_path, shapes.Parameters(train=102, val=101, size=48), processes=1)
     sbd, voc = tmp_path / "sbdd/dataset", tmp_path / "pascal/VOC2011"

@@ -143,6 +143,7 @@ def fcn32s(split: str = voc.DEPLOY) -> Any:
     return ablations.fcn(split, thin=16)
 
 
+@pytest.mark.slow
 def test_dilated_fcn32s_has_the_parameters_of_fcn32s_and_gives_its_stitched_scores(load: Load) -> None:
     coarse = load(fcn32s())
     fine = load(ablations.dilated(voc.DEPLOY, thin=16), coarse)

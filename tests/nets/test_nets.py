@@ -439,6 +439,7 @@ def test_googlenet_s_parameters_and_layer_names():
     assert not any(layer.convolution_param.HasField("weight_filler") for layer in net.layer)
 
 
+@pytest.mark.slow
 def test_googlenet_s_crop_offset_is_whole_and_covers_every_image_from_31_pixels():
     net = committed("voc-fcn-googlenet", "deploy.prototxt")
     assert named(net)["score"] == cut("score", "upscore", "data", 1)

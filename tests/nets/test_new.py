@@ -292,6 +292,7 @@ def in_the_repository(data: Path, request: pytest.FixtureRequest) -> Iterator[Pa
     shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "in_the_repository"),
     [

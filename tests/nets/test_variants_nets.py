@@ -142,6 +142,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("variants")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", distinct())
 def test_a_thin_net_starts_from_its_weights_and_its_loss_falls(name: str, folder: Path) -> None:
     variant = VARIANTS[name]

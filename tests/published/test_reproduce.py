@@ -269,6 +269,7 @@ def test_what_a_person_has_to_bring_is_said_first(capsys, tmp_path):
     assert "# " not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_the_step_and_is_waited_for(tmp_path):
     """As a terminal sends it: to the whole group of processes."""
     (tmp_path / "step.py").write_text(
@@ -302,6 +303,7 @@ def test_ctrl_c_ends_it_also_where_the_step_does_not_mind(tmp_path, capsys):
     assert "Stopped in step 1 of 2" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_row_is_rehearsed_from_end_to_end(tmp_path, monkeypatch, capfd):
     """With the real programs: the training of the row's net, thin, and the masked scoring that the row asks for."""
     data = tmp_path / "data"

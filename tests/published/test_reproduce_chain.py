@@ -61,6 +61,7 @@ def data(tmp_path: Path) -> Path:
     return data
 
 
+@pytest.mark.slow
 def test_two_stages_are_trained_one_from_the_other_and_a_stopped_one_goes_on(clone, data):
     command = [sys.executable, "paper.py", "reproduce", "pami3/16s", "--iterations", str(ITERATIONS), "--data", data]
     environment = {name: value for name, value in os.environ.items() if name not in ("FCN_DATA", "FCN_RESULTS")}

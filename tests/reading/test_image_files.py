@@ -196,6 +196,7 @@ def test_depth_with_holes_or_in_colors_is_refused(tmp_path):
 # Damage of any kind
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Pillow warns of some of the damage
 @pytest.mark.parametrize("kind", ["jpg", "png", "tiff", "label.png", "mat"])
 def test_a_damaged_file_is_read_or_refused_in_words(tmp_path, kind):

@@ -75,6 +75,7 @@ def test_the_version_can_be_told(monkeypatch):
     assert results.code_version() == "1.2.3-4-gabcdef"
 
 
+@pytest.mark.slow
 def test_a_run_goes_there(tmp_path):
     shapes.make(tmp_path / "data" / "shapes", shapes.Parameters(train=2, val=1, size=48), processes=1)
     environment = {**os.environ, "FCN_RESULTS": str(tmp_path / "results"), "OMP_NUM_THREADS": "1"}

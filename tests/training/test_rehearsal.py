@@ -58,6 +58,7 @@ def rehearse(out: Path, *argv: str, name: str = "voc-fcn16s", begin: Any = start
     )
 
 
+@pytest.mark.slow
 def test_a_rehearsal_is_the_experiment_thin_and_elsewhere(
     here: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,6 +103,7 @@ def test_a_rehearsal_is_the_experiment_thin_and_elsewhere(
     assert not (ROOT / "voc-fcn16s/rehearsal").exists()
 
 
+@pytest.mark.slow
 def test_a_rehearsal_is_the_same_each_time_and_replaces_the_one_before(here: Path, data: Path) -> None:
     out = here / "out"
     rehearse(out, "--data", str(data))

@@ -234,8 +234,8 @@ class Tile(TensorLayer):
         """Plan the tiled shape."""
         shape = shapes[0]
         axis = self.axis_of(shape, self.layer_param.tile_param.axis)
-        sizes = (shape[axis],) * self.tiles
-        return AxisPlan(((*shape[:axis], sum(sizes), *shape[axis + 1 :]),), axis, sizes)
+        tiled = (*shape[:axis], shape[axis] * self.tiles, *shape[axis + 1 :])
+        return AxisPlan((tiled,), axis, (shape[axis],))
 
     def compute(self, plan: AxisPlan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the tiled values."""

@@ -59,6 +59,7 @@ def test_reading_an_lmdb_writes_nothing(tmp_path):
         os.chmod(path, 0o755)
 
 
+@pytest.mark.slow
 def test_a_database_can_be_open_more_than_once_and_in_several_processes(tmp_path, backend):
     path = make(tmp_path / "db", backend)
     first, second = open_database(path, backend), open_database(os.path.join(path, "..", "db"), backend)

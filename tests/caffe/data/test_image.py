@@ -80,6 +80,8 @@ def test_decoding_gives_what_opencv_gives(name, color):
     flag = {True: cv2.IMREAD_COLOR, False: cv2.IMREAD_GRAYSCALE, None: cv2.IMREAD_UNCHANGED}[color]
     content = FILES[name]()
     wanted = cv2.imdecode(np.frombuffer(content, np.uint8), flag)
+    if name == "gif" and wanted is None:
+        pytest.skip(f"OpenCV {cv2.__version__} reads no GIF")
     found = image.decode(content, name, color)
     assert found.dtype == np.uint8 and found.shape == wanted.shape and found.flags.c_contiguous
     assert np.abs(found.astype(int) - wanted).max() <= 1

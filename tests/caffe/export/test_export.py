@@ -262,6 +262,7 @@ def pools(draw):
     return setting, [tuple(draw(st.integers(k, 17)) for k in kernel) for _ in range(2)]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pools())
 def test_pooling_of_any_setting_and_size(files, case):

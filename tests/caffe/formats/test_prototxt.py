@@ -319,6 +319,7 @@ layers = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.builds(caffe_pb2.NetParameter, name=names, layer=st.lists(layers, max_size=3)))
 def test_what_is_printed_is_parsed(message: caffe_pb2.NetParameter) -> None:
@@ -405,6 +406,7 @@ pieces = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=800, deadline=None, derandomize=True)
 @given(st.one_of(st.lists(pieces, max_size=25).map(" ".join), st.text(max_size=40)))
 def test_any_text_parses_as_protobuf_has_it_or_is_refused_with_its_place(text: str) -> None:

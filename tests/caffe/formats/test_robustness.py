@@ -198,6 +198,7 @@ for line in sys.stdin:
 EACH = 70
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits and reads the process's memory as Linux does")
 def test_damaged_files_of_every_kind_are_read_or_refused(tmp_path: Path) -> None:
     (tmp_path / "net.prototxt").write_text(NET)

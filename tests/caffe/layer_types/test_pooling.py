@@ -67,6 +67,7 @@ def pool_by_hand(x, kernel, stride, pad, is_max, ceil):
 SIDE = st.tuples(st.integers(1, 9), st.integers(1, 4), st.integers(1, 5), st.integers(0, 3))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(rows=SIDE, columns=SIDE, is_max=st.booleans(), ceil=st.booleans(), seed=st.integers(0, 99))
 def test_pooling_windows_are_caffes(rows, columns, is_max, ceil, seed):

@@ -233,6 +233,7 @@ def test_a_net_of_nan_has_a_loss_of_nan_and_a_gradient_of_nan(type_: str) -> Non
 # Many layers, tops and axes
 
 
+@pytest.mark.slow
 def test_3000_layers_above_each_other_are_built_run_saved_and_loaded(tmp_path: Path) -> None:
     text = inputs((1, 2)) + "".join(
         f"layer {{ name: 'l{i}' type: 'Power' bottom: '{'x' if i == 0 else f't{i - 1}'}' top: 't{i}' "
@@ -364,6 +365,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits and reads the process's memory as Linux does")
 def test_any_setting_of_any_layer_is_a_result_or_an_error_that_names_it() -> None:
     draw = random.Random(7)

@@ -284,6 +284,7 @@ def meet_as(rank, uid):
     rendezvous.meet(uid)
 
 
+@pytest.mark.slow
 def test_ranks_that_joined_share_the_seed_of_their_data_and_not_their_own_draws(both):
     assert both[0]["seed"] == both[1]["seed"] == 10
     assert not np.array_equal(both[0]["drawn"], both[1]["drawn"])
@@ -375,6 +376,7 @@ def test_what_does_not_fit_is_told():
         world.set_place(2, 2)
 
 
+@pytest.mark.slow
 def test_a_rank_that_waits_in_vain_gives_up(monkeypatch):
     monkeypatch.setenv("CAFFE_PARALLEL_TIMEOUT", "0.2")
     solver = make(settings())
@@ -456,6 +458,7 @@ def launched(tmp_path, monkeypatch):
     return folder, lambda *args: processes.launch(test_parallel.train_a_rank, None, 2, (str(folder), *args))
 
 
+@pytest.mark.slow
 def test_launch_runs_a_process_for_each_rank_and_passes_ctrl_c_on(launched):
     folder, launch = launched
     with pytest.raises(StopRequested, match="asked to stop after iteration"):
@@ -468,6 +471,7 @@ def test_launch_runs_a_process_for_each_rank_and_passes_ctrl_c_on(launched):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.slow
 def test_launch_tells_why_a_rank_failed_and_stops_the_others(launched):
     folder, launch = launched
     with pytest.raises(SolverError, match=r"Rank 1 of 2: \n(?s:.*)ValueError: there is a hole in the data"):
@@ -475,6 +479,7 @@ def test_launch_tells_why_a_rank_failed_and_stops_the_others(launched):
     assert not list(folder.glob("stopped*"))
 
 
+@pytest.mark.slow
 def test_torchrun_trains_with_what_join_and_train_together_say(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     ran = subprocess.run(
@@ -488,6 +493,7 @@ def test_torchrun_trains_with_what_join_and_train_together_say(tmp_path):
     assert done[0] == done[1]
 
 
+@pytest.mark.slow
 def test_the_published_pattern_of_a_process_for_each_gpu(tmp_path):
     program = subprocess.run(
         [sys.executable, __file__, "train.py"],

@@ -71,6 +71,7 @@ def training(tmp_path):
         one.process.join()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the system has no SIGHUP")
 def test_sighup_snapshots_and_goes_on_and_sigint_snapshots_and_stops(training):
     run = training()
@@ -98,6 +99,7 @@ def test_the_effects_of_signals_can_be_chosen(training):
     run.wait_for("iter/s", displayed + 2)
 
 
+@pytest.mark.slow
 def test_a_broken_pipe_is_silent():
     process = subprocess.Popen(
         [*COMMAND, "help", "train"], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -346,6 +346,7 @@ def test_several_gpus_are_a_process_each(gpu, two_gpus, call, monkeypatch):
     assert read_state("at_iter_1.solverstate").iter == 1
 
 
+@pytest.mark.slow
 def test_several_processes_train_together(two_gpus, call, monkeypatch):
     launch = parallel.launch
     monkeypatch.setattr(parallel, "launch", lambda target, devices, count, args: launch(target, None, count, args))

@@ -83,6 +83,7 @@ def test_weights_come_to_their_place(web: Server, data: Path, capsys: pytest.Cap
     assert "Of 17 checked, 3 are not right." in err
 
 
+@pytest.mark.slow
 def test_sift_flow_with_all_its_images_is_right(web: Server, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = [f"coast_{i:04d}" for i in range(2686)] + ["highway_bost181", "street_urb506"]
     files = {f"Images/{SCENE}/{name}.jpg": "" for name in names}
@@ -238,6 +239,7 @@ def test_mirrors_and_data_are_taken_from_the_environment(
 # Processes
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_part_and_the_same_command_goes_on(web: Server, data: Path) -> None:
     large = CAFFEMODEL[:3] + b"\xa2\x06\x80\x80\x04" + b"w" * 65536
     web.files["/m/bvlc_googlenet.caffemodel"] = large
@@ -259,6 +261,7 @@ def test_ctrl_c_keeps_the_part_and_the_same_command_goes_on(web: Server, data: P
     assert (data / "ilsvrc-nets/bvlc_googlenet.caffemodel").read_bytes() == large
 
 
+@pytest.mark.slow
 def test_two_processes_fetch_it_once(web: Server, data: Path) -> None:
     def slow(handler: server.Handler, content: bytes) -> None:
         wait_for(lambda: second is not None and second_waits())

@@ -167,6 +167,7 @@ def test_a_disk_that_cannot_be_written_is_told(
     monkeypatch.undo()
 
 
+@pytest.mark.slow
 def test_a_file_size_limit_or_a_full_disk_leaves_what_goes_on(web: Server, data: Path) -> None:
     large = CAFFEMODEL[:3] + b"\xa2\x06\x80\x80\x40" + b"w" * 2**20
     web.files["/m/bvlc_googlenet.caffemodel"] = large
