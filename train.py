@@ -19,6 +19,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,32 +74,19 @@ def run(
     name = experiment_name(home)
     experiment = experiment or _lookup(name)
     _choose_device(options)
-    data = options.data
-    if options.rehearse is None:
-        out = options.out or (run_folder(name) if home.is_relative_to(ROOT) else home / "snapshot")
-        given, score_every = options.weights, _first(options.score_every, experiment.score_every)
-    else:
-        out = options.out or (run_folder(name, kind="rehearsal") if home.is_relative_to(ROOT) else home / "rehearsal")
-        prepared = _rehearse(name, out, start, options)
-        home, data = prepared.folder, prepared.data
-        given, score_every = prepared.files, _first(options.score_every, 0)
-    if out == home:
-        raise SystemExit(f"{out} holds the experiment's own prototxts: name another folder for the run with --out.")
+    place = _place(name, home, start, options)
 
-    settings = Settings(home, data)
+    settings = Settings(place.home, place.data)
     total = _first(options.rehearse, options.iterations, experiment.total(settings.solver.max_iter))
-    snapshots = Snapshots(out, settings.solver, home)
+    every = _first(options.score_every, experiment.score_every if options.rehearse is None else 0)
+    snapshots = Snapshots(place.out, settings.solver, place.home)
     states = snapshots.to_resume(options.resume)
-    sources, missing = ([], []) if states else _find_weights(given, experiment, home, data)
+    sources, missing = ([], []) if states else _find_weights(place.weights, experiment, place.home, place.data)
     missing += settings.missing_data()
     if missing:
         raise SystemExit("\n".join(missing))
 
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        screen = Screen(out / "caffe.log")
-    except OSError as error:
-        raise SystemExit(f"Nothing can be written to {out}: {error}. Name another folder with --out.") from None
+    screen = _open_screen(place.out)
     try:
         solver = _make_solver(settings, snapshots, total, options.seed)
         begun = restore(solver, states)
@@ -110,13 +98,13 @@ def run(
         scoring = Scoring(solver, name, snapshots, experiment.split, screen, options.rehearse is not None)
         scoring.drop_results_beyond(begun)
         origin = f"on from iteration {begun}" if states else f"from {', '.join(sources) or 'scratch'}"
-        print(f"{scoring.experiment}: to iteration {total}, {origin}; what it writes goes to {out}", flush=True)
+        print(f"{name}: to iteration {total}, {origin}; what it writes goes to {place.out}", flush=True)
         if options.keep is not None:
             snapshots.keep_newest(solver, options.keep, scoring.best)
-        with Logs(out, begun) as logs:
+        with Logs(place.out, begun) as logs:
             loss = Loss(solver.net, settings.train_net.layer)
             watch = Watch(solver, loss, total, logs, screen, settings.solver.average_loss, settings.solver.iter_size)
-            _loop(solver, watch, scoring, snapshots, total, score_every)
+            _loop(solver, watch, scoring, snapshots, total, every)
     except KeyboardInterrupt:
         screen.close()
         _say_how_to_resume(snapshots, options)
@@ -127,11 +115,41 @@ def run(
     if options.keep is not None:
         snapshots.prune(solver.iter, options.keep, scoring.best())
     _print_scores(scoring, experiment.split, total)
-    if not options.no_report:
-        scoring.report()
-    if options.rehearse is not None:
-        print(f"\n{rehearsal.conclude(out, snapshots.weights(total))}")
+    _report(scoring, snapshots.weights(total), place.out, options)
     return next(iter(scoring.last.values()))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a run reads and writes: the prototxts' folder, its own, the data's; weights given for the experiment's."""
+
+    home: Path
+    out: Path
+    data: Path | None
+    weights: Sequence[Path | str] | None
+
+
+def _place(name: str, home: Path, start: Start, options: argparse.Namespace) -> _Place:
+    """Return where the run reads and writes; a rehearsal is prepared, with nets, data and weights of its own."""
+    kind = "snapshot" if options.rehearse is None else "rehearsal"
+    out = options.out or (run_folder(name, kind=kind) if home.is_relative_to(ROOT) else home / kind)
+    if options.rehearse is None:
+        place = _Place(home, out, options.data, options.weights)
+    else:
+        prepared = _rehearse(name, out, start, options)
+        place = _Place(prepared.folder, out, prepared.data, prepared.files)
+    if place.out == place.home:
+        raise SystemExit(f"{out} holds the experiment's own prototxts: name another folder for the run with --out.")
+    return place
+
+
+def _open_screen(out: Path) -> Screen:
+    """Make the run's folder, and return what shows the run."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return Screen(out / "caffe.log")
+    except OSError as error:
+        raise SystemExit(f"Nothing can be written to {out}: {error}. Name another folder with --out.") from None
 
 
 def _loop(
@@ -157,6 +175,14 @@ def _loop(
         raise SystemExit(
             f"Stopped at iteration {solver.iter}: {error}\n{_rescued(solver, snapshots, begun)}"
         ) from error
+
+
+def _report(scoring: Scoring, weights: Path, out: Path, options: argparse.Namespace) -> None:
+    """Write the report, unless it is not wanted, and say how a rehearsal went."""
+    if not options.no_report:
+        scoring.report()
+    if options.rehearse is not None:
+        print(f"\n{rehearsal.conclude(out, weights)}")
 
 
 def _print_scores(scoring: Scoring, split: str, iteration: int) -> None:
