@@ -109,6 +109,7 @@ def test_a_report_of_one_run_says_what_its_files_say(tmp_path: Path) -> None:
     assert "0123456789abcdef" in page
 
 
+@pytest.mark.slow
 def test_a_report_loads_nothing_and_is_light_enough_to_mail(tmp_path: Path) -> None:
     # Photographs of noise compress worse than any real ones.
     runs = [make_run(tmp_path / name, f"voc-fcn{name}", 0.5, panels=4) for name in ("32s", "16s", "8s")]
@@ -165,6 +166,7 @@ def test_a_result_without_log_and_panels_is_reported_without(tmp_path: Path) -> 
     assert "aeroplane" in page
 
 
+@pytest.mark.slow
 def test_a_part_of_a_split_and_released_weights_are_told(tmp_path: Path) -> None:
     result = make_run(tmp_path / "run", "voc-fcn8s", 0.8)
     pages.write([result], tmp_path / "report.html")
@@ -187,6 +189,7 @@ def test_names_are_text_not_markup(tmp_path: Path) -> None:
     assert "a&lt;b&gt;" in page
 
 
+@pytest.mark.slow
 def test_the_program_writes_the_report_and_the_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [str(make_run(tmp_path / name, f"shapes-fcn/{name}", 0.5)) for name in ("32s", "16s", "8s")]
     out, picture = tmp_path / "report.html", tmp_path / "picture.png"
@@ -204,6 +207,7 @@ def test_the_program_writes_the_report_and_the_picture(tmp_path: Path, capsys: p
     assert report.main([str(tmp_path / "none.json"), "--out", str(out)]) == 1
 
 
+@pytest.mark.slow
 def test_several_heads_follow_each_other(tmp_path: Path) -> None:
     names = tuple(f"thing {i}" for i in range(33))
     sem = make_run(tmp_path / "run", "siftflow-fcn/16s", 0.7, names, head="score_sem")

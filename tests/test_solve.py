@@ -313,6 +313,7 @@ def started(asked: Callable[[str], dict[str, Any]], tmp_path: Path) -> Started:
     return begin
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_run_starts_with_its_source_s_layers_new_scores_of_zero_and_bilinear_upsampling(
     name: str, started: Started

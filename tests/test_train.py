@@ -137,6 +137,7 @@ def results(out: Path) -> list[int]:
 # A run from its start to its end
 
 
+@pytest.mark.slow
 def test_a_run_leaves_snapshots_logs_results_predictions_and_a_report(
     solve: Callable[..., score.Scores], folder: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -410,6 +411,7 @@ def test_a_damaged_image_costs_no_iteration(
     assert results(folder / "snapshot") == [25, 50, 60]
 
 
+@pytest.mark.slow
 def test_resuming_drops_what_the_run_will_do_again(solve: Callable[..., score.Scores], folder: Path) -> None:
     solve("--no-report")
     out = folder / "snapshot"
@@ -420,6 +422,7 @@ def test_resuming_drops_what_the_run_will_do_again(solve: Callable[..., score.Sc
     assert results(out) == [25, 40]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", ["caffemodel", "solverstate"])
 def test_a_snapshot_that_is_cut_off_is_passed_over(
     solve: Callable[..., score.Scores], folder: Path, capsys: pytest.CaptureFixture[str], cut: str
@@ -467,6 +470,7 @@ def kept(out: Path) -> list[int]:
     return sorted(files)
 
 
+@pytest.mark.slow
 def test_the_newest_snapshots_can_be_kept_and_the_best_one(
     solve: Callable[..., score.Scores], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,7 @@ def test_every_row_says_what_it_does_how_it_relates_to_caffe_and_what_test_holds
         assert re.fullmatch(r"(`tests/[\w/]+\.py::test_\w+` ?)+", tests), f"{heading}: {name} names no test: {tests!r}"
 
 
+@pytest.mark.slow
 def test_every_test_that_is_named_is_there():
     named = {t for *_, tests in rows() for t in re.findall("`([^`]+)`", tests)}
     missing = [t for t in sorted(named) if t.split("::")[1] not in functions_in(t.split("::")[0])]

@@ -238,6 +238,7 @@ fields = st.one_of(
 blocks_of = st.lists(fields, max_size=6, unique_by=lambda field: field.split()[0]).map(" ".join)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(blocks_of, max_size=3))
 def test_what_is_declared_prints_as_it_was_read_whatever_its_values(found: list[str]) -> None:

@@ -187,6 +187,7 @@ def fit(text, line):
     return bool(pattern.match(text) or re.match(own, known, re.DOTALL))
 
 
+@pytest.mark.slow
 def test_every_place_that_is_named_is_one_where_caffe_logs(caffes_lines):
     named = {place: name for name, tree in modules() for place in places_in(tree)}
     unknown = {place: name for place, name in named.items() if place not in caffes_lines}

@@ -195,6 +195,7 @@ def upsampling(diagonal):
     return net
 
 
+@pytest.mark.slow
 def test_a_diagonal_that_was_found_does_not_outlive_the_weight():
     net = upsampling(1)
     assert (net.forward()["y"] == 1).all()
@@ -534,6 +535,7 @@ def test_a_view_of_a_top_made_ahead_follows(feed):
     assert view.tolist() == [[7] * 4]
 
 
+@pytest.mark.slow
 def test_a_net_that_is_gone_leaves_no_thread(feed):
     before = set(threading.enumerate())
     nets = [feed("Feed") for _ in range(3)]

@@ -209,6 +209,7 @@ def test_share_with_shares_data_and_not_diff(net, write):
     assert not other.params["conv"][0].diff.any()
 
 
+@pytest.mark.slow
 def test_blobs_outlive_their_net(write):
     net = caffe.Net(write(SIMPLE), caffe.TRAIN)
     net.forward()

@@ -38,6 +38,7 @@ def test_a_promised_module_is_imported_by_its_path_and_has_its_names(path):
     assert not missing
 
 
+@pytest.mark.slow
 def test_import_caffe_brings_the_modules_as_attributes():
     brought = sorted(PROMISED.keys() - BY_NAME)
     program = "import caffe\n" + "".join(f"caffe.{path}.{name}\n" for path in brought for name in PROMISED[path])
@@ -45,6 +46,7 @@ def test_import_caffe_brings_the_modules_as_attributes():
     assert ran.returncode == 0, ran.stderr
 
 
+@pytest.mark.slow
 def test_a_layer_type_declared_by_the_public_path_is_known_to_prototxts():
     """The path and the place of the work are one module's state, not two."""
     program = (

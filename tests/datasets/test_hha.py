@@ -333,6 +333,7 @@ def test_the_program_scales_crops_and_knows_what_was_filled_in(tmp_path):
     np.testing.assert_array_equal(np.array(Image.open(tmp_path / "out" / "x.png")), wanted)
 
 
+@pytest.mark.slow
 def test_nyud_is_known_whole_and_cut(tmp_path):
     whole, cut = hha.nyud_camera(480, 640), hha.nyud_camera(425, 560)
     assert (whole.fx, whole.fy) == pytest.approx((518.858, 519.470), abs=1e-3)

@@ -68,6 +68,7 @@ def test_two_objects_of_one_class_are_parted_by_void() -> None:
     np.testing.assert_array_equal(drawn.label, np.tile([3, 3, 3, 255, 255, 3, 3, 3], (4, 1)))
 
 
+@pytest.mark.slow
 def test_every_class_occurs_and_nothing_else() -> None:
     labels = np.concatenate([scene(seed).label.ravel() for seed in range(30)])
     share = np.bincount(labels, minlength=256) / labels.size
@@ -76,6 +77,7 @@ def test_every_class_occurs_and_nothing_else() -> None:
     assert (share[1:6] > 0.02).all()
 
 
+@pytest.mark.slow
 def test_scenes_hold_four_to_six_objects_of_many_sizes() -> None:
     drawn = [scene(seed) for seed in range(40)]
     assert {len(one.classes) - 1 for one in drawn} == {4, 5, 6}
@@ -94,6 +96,7 @@ def test_objects_cover_one_another() -> None:
     assert touching >= 10
 
 
+@pytest.mark.slow
 def test_colour_does_not_tell_the_class() -> None:
     colours: dict[int, list[np.ndarray]] = {kind: [] for kind in range(1, 6)}
     for seed in range(120):
@@ -139,6 +142,7 @@ def test_a_later_piece_covers_an_earlier_one_and_one_outside_is_left_out() -> No
 # Rooms
 
 
+@pytest.mark.slow
 def test_a_room_s_depth_is_of_a_pinhole_camera() -> None:
     measured = 0
     for seed in range(16):
@@ -162,6 +166,7 @@ def test_a_room_s_depth_is_of_a_pinhole_camera() -> None:
     assert measured >= 4
 
 
+@pytest.mark.slow
 def test_hha_of_a_room_is_on_the_published_scale() -> None:
     angles: set[int] = set()
     for seed in range(20):
@@ -194,6 +199,7 @@ def test_rooms_are_about_as_deep_as_the_layer_expects() -> None:
     np.testing.assert_allclose(means, [132.4, 94.1, 118.5], atol=35)
 
 
+@pytest.mark.slow
 def test_every_kind_of_thing_is_in_some_room_and_void_is_along_outlines() -> None:
     labels = [room(seed, 96).label for seed in range(40)]
     names = {"void", *vis.CLASSES["nyud"]}

@@ -329,6 +329,7 @@ def test_an_unknown_layout_names_the_known(tmp_path: Path, capsys: pytest.Captur
     assert not files(tmp_path)
 
 
+@pytest.mark.slow
 def test_layouts_are_made_alone_or_several_and_by_default_all(
     tmp_path: Path, made: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

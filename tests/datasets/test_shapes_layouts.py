@@ -38,6 +38,7 @@ def picture(path: Path, form: str, mode: str, width: int, height: int) -> np.nda
 # VOC and SBD
 
 
+@pytest.mark.slow
 def test_sbd_s_files_are_those_of_its_lists(made: Path) -> None:
     root = made / "sbdd/dataset"
     train, val = lines(root / "train.txt"), lines(root / "val.txt")

@@ -170,6 +170,7 @@ def test_a_thin_net_starts_from_its_weights_and_its_loss_falls(name: str, folder
     assert after < 0.99 * before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in ABLATIONS if name not in ("table1-alexnet", "table1-googlenet")])
 def test_fcn32s_s_weights_load_into_every_vgg16_net(name: str, folder: Path) -> None:
     variant = lookup(f"voc-fcn-ablations/{name}")

@@ -116,6 +116,7 @@ def test_a_rehearsal_is_the_same_each_time_and_replaces_the_one_before(here: Pat
     assert json.loads((out / "rehearsal.json").read_text())["base_lr"] != first["base_lr"]
 
 
+@pytest.mark.slow
 def test_what_is_no_rehearsal_stays(here: Path) -> None:
     (here / "out").mkdir()
     (here / "out/kept.txt").write_text("mine")

@@ -79,6 +79,7 @@ def test_another_lmdb_in_the_place_of_an_open_one_is_another_one(tmp_path):
     assert old.record(1) == RECORDS[1]
 
 
+@pytest.mark.slow
 def test_a_database_that_nobody_reads_any_more_is_closed(tmp_path):
     path = make(tmp_path / "db")
     db = open_database(path)

@@ -135,6 +135,7 @@ def test_a_file_that_is_cut_off_is_refused(kind):
     refused(content[: len(content) // 2], "x.img is (an image that does not decode|no image)")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(["png", "jpeg", "palette", "tiff", "gif", "bmp", "webp"]), st.data())
@@ -149,6 +150,7 @@ def test_damaged_bytes_give_an_image_or_an_error(name, data):
     assert found.dtype == np.uint8 and found.ndim in (2, 3)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @example((2, 2), (1, 1), True, 0)
 @example((1, 1), (40, 3), False, 1)

@@ -239,6 +239,7 @@ layer_names = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(layer_names, st.data(), st.booleans())
 def test_weights_round_trip(tmp_path_factory: pytest.TempPathFactory, names: list[str], data: Any, hdf5: bool) -> None:
@@ -257,6 +258,7 @@ def test_weights_round_trip(tmp_path_factory: pytest.TempPathFactory, names: lis
         assert net.name == "net"
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(
     st.integers(0, 2**31 - 1),
@@ -496,6 +498,7 @@ def small_files() -> dict[str, tuple[bytes, Reader]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["weights", "state", "v0", "v1"])
 def test_damaged_binary_files_are_read_or_refused(kind: str, tmp_path: Path) -> None:
     content, read = small_files()[kind]
@@ -591,6 +594,7 @@ def test_reading_takes_no_more_memory_than_the_values(tmp_path: Path) -> None:
     assert peak < 1.05 * values.nbytes
 
 
+@pytest.mark.slow
 def test_weights_above_512_mb_are_read(tmp_path: Path) -> None:
     """From there on BVLC Caffe warns; protobuf's limit once ended there. A hole in the file stands for zeros."""
     count = (512 << 20) // 4 + 3

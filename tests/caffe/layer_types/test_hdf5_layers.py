@@ -110,6 +110,7 @@ def test_numbers_of_every_type_become_float32(reader, put, dtype):
     assert (out == values.astype(np.float32)).all()
 
 
+@pytest.mark.slow
 def test_compressed_and_chunked_data_is_read(reader, tmp_path):
     values = np.zeros((4000, 6000), np.float32)  # 96 MB, of which 98 KB are in the file
     values[-1] = 3

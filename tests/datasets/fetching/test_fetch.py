@@ -22,6 +22,7 @@ from tests.datasets.small_archives import CAFFEMODEL, DATASETS, voc, zipped
 ROOT = Path(__file__).resolve().parents[3]
 
 
+@pytest.mark.slow
 def test_every_dataset_comes_into_its_layout(web: Server, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(web, data, *DATASETS) == 0
     out = capsys.readouterr().out
