@@ -11,7 +11,7 @@ import pytest
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
 from caffe.proto import caffe_pb2
-from caffe.prototxt import _is_repeated
+from caffe.formats.prototxt import _is_repeated
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "solvers"
 
