@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
-from caffe.proto import caffe_pb2
 from caffe.formats.prototxt import _is_repeated
+from caffe.proto import caffe_pb2
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "solvers"
 
