@@ -372,15 +372,19 @@ class Blob:
 
         `like`: all values are to be overwritten, and laid out in memory as that tensor's are (channels_last or not).
         """
-        if like is not None and self.data_tensor().is_contiguous() != like.is_contiguous():
+        out = self._data.tensor(self.dims)
+        if like is not None and out.is_contiguous() != like.is_contiguous():
             self._data.assign(self._laid_out_as(like))
-        return Writing(self._data, self.data_tensor())
+            out = self._data.tensor(self.dims)
+        return Writing(self._data, out)
 
     def writing_diff(self, like: torch.Tensor | None = None) -> Writing:
         """Write diff in place, as writing_data does data."""
-        if like is not None and self.diff_tensor().is_contiguous() != like.is_contiguous():
+        out = self._diff.tensor(self.dims)
+        if like is not None and out.is_contiguous() != like.is_contiguous():
             self._diff.assign(self._laid_out_as(like))
-        return Writing(self._diff, self.diff_tensor())
+            out = self._diff.tensor(self.dims)
+        return Writing(self._diff, out)
 
     def _laid_out_as(self, like: torch.Tensor) -> torch.Tensor:
         channels_last = len(self.dims) == 4 and not like.is_contiguous()

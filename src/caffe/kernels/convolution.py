@@ -122,10 +122,9 @@ def direct(sliding: Sliding, x: Tensor, weight: Tensor, bias: Tensor | None) -> 
 def direct_backward(sliding: Sliding, dy: Tensor, x: Tensor, weight: Tensor, wanted: Wanted) -> Three:
     """Return the gradients."""
     sizes = [sliding.outputs] if wanted[2] else None
-    found = torch.ops.aten.convolution_backward(dy, x, weight, sizes, *sliding.arguments, list(wanted))
+    dx, dw, db = torch.ops.aten.convolution_backward(dy, x, weight, sizes, *sliding.arguments, list(wanted))
     # oneDNN also gives gradients that nobody asked for.
-    dx, dw, db = (gradient if asked else None for gradient, asked in zip(found, wanted, strict=True))
-    return dx, dw, db
+    return dx if wanted[0] else None, dw if wanted[1] else None, db if wanted[2] else None
 
 
 # Per channel: where the weight is its diagonal alone (rewrites.Diagonal), else directly

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -45,12 +46,12 @@ class Windows:
         native = [height, width] == inside and all(2 * p <= k for _, k, _, p in axes)
         return cls(image, kernel, stride, pad, ceil, (height, width), native)
 
-    @property
+    @cached_property
     def separable(self) -> bool:
         """Tell whether the maxima are found fastest row by row, then column by column."""
         return self.native and not any(self.pad) and max(self.kernel) <= SEPARABLE
 
-    @property
+    @cached_property
     def halves(self) -> bool:
         """Tell whether they are 2 x 2 windows side by side, of which the last of an axis may be cut short."""
         half = tuple(-(-size // 2) for size in self.image)

@@ -29,11 +29,27 @@ MAX_SPATIAL_AXES = 3
 
 @dataclass(frozen=True)
 class ConvolutionPlan(Plan):
-    """How the kernel moves over the bottoms; each is viewed as `images`, its top as `results`, N x C x spatial axes."""
+    """How the kernel moves over the bottoms; each is viewed as `images`, its top as `results`, N x C x spatial axes.
+
+    `one_batch_axis` says that they are of these shapes as they are.
+    """
 
     sliding: Sliding
     images: Shape
     results: Shape
+    one_batch_axis: bool
+
+    def as_images(self, x: Tensor) -> Tensor:
+        """View a bottom, or its gradient, as N x C x spatial axes."""
+        return x if self.one_batch_axis else x.reshape(self.images)
+
+    def as_results(self, y: Tensor) -> Tensor:
+        """View a top, or its gradient, as N x C x spatial axes."""
+        return y if self.one_batch_axis else y.reshape(self.results)
+
+    def as_top(self, y: Tensor) -> Tensor:
+        """Undo as_results."""
+        return y if self.one_batch_axis else y.reshape(self.tops[0])
 
 
 class _Convolving(TensorLayer):
@@ -106,6 +122,7 @@ class _Convolving(TensorLayer):
             s,
             (batch, *shape[self.axis :]),
             (batch, s.outputs, *extents),
+            len(leading) == 1,
         )
 
     def kernel(self, where: torch.device) -> ways.Kernel:
@@ -124,7 +141,7 @@ class _Convolving(TensorLayer):
         bias = self.blobs[1].data_tensor() if self.bias else None
         for x, y in zip(bottom, top, strict=True):
             with y.writing_data(like=weight) as out:
-                kernel.forward_into(out.view(plan.results), x.data_tensor().view(plan.images), weight, bias)
+                kernel.forward_into(plan.as_results(out), plan.as_images(x.data_tensor()), weight, bias)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Write the bottoms' gradients and add to the parameters'."""
@@ -137,9 +154,9 @@ class _Convolving(TensorLayer):
         for y, x, wanted in zip(top, bottom, propagate_down, strict=True):
             with x.writing_diff(like=weight) if wanted else nullcontext() as dx:
                 kernel.backward_into(
-                    None if dx is None else dx.view(plan.images),
-                    y.diff_tensor().view(plan.results),
-                    x.data_tensor().view(plan.images),
+                    None if dx is None else plan.as_images(dx),
+                    plan.as_results(y.diff_tensor()),
+                    plan.as_images(x.data_tensor()),
                     weight,
                     (wanted, want_weight, want_bias),
                     [param.add_diff for param in self.blobs],
@@ -149,7 +166,7 @@ class _Convolving(TensorLayer):
         """Return each bottom convolved with the one weight."""
         bias = params[1] if self.bias else None
         run = self.kernel(params[0].device).forward
-        return [run(x.reshape(plan.images), params[0], bias).view(plan.tops[0]) for x in bottoms]
+        return [plan.as_top(run(plan.as_images(x), params[0], bias)) for x in bottoms]
 
     def gradient(self, plan: ConvolutionPlan, b: Backward) -> Gradients:
         """Return the gradients, summed over the bottoms for the parameters."""
@@ -158,8 +175,8 @@ class _Convolving(TensorLayer):
         params: list[Tensor | None] = [None, None]
         for x, dy, wanted in zip(b.bottoms, b.top_diffs, b.want_bottoms, strict=True):
             asked = (wanted, b.want_params[0], self.bias and b.want_params[1])
-            dx, *of_params = run(dy.reshape(plan.results), x.reshape(plan.images), b.params[0], asked)
-            bottoms.append(None if dx is None else dx.reshape(x.shape))
+            dx, *of_params = run(plan.as_results(dy), plan.as_images(x), b.params[0], asked)
+            bottoms.append(dx if dx is None or plan.one_batch_axis else dx.reshape(x.shape))
             for index, found in enumerate(of_params):
                 if found is not None:
                     so_far = params[index]
