@@ -38,7 +38,7 @@ class Download:
 
 
 @dataclass(frozen=True)
-class Layout:
+class Unpacking:
     """What is wanted of an archive, and how much it may be.
 
     The wanted files lie below one folder of the archive, which is known by what it holds: nothing depends on how
@@ -77,7 +77,7 @@ class Source:
     download: Download
     experiments: tuple[str, ...] = ()
     """Which experiments are trained or scored with it, as patterns of their names."""
-    layout: Layout | None = None
+    unpacking: Unpacking | None = None
     """How to unpack it; None for a file of weights."""
     companions: tuple[Companion, ...] = ()
     note: str = ""
@@ -95,7 +95,7 @@ _VGG16 = (
     *("cvpr-recipe/voc-fcn[0-9]*", *_CONTEXT, *_NYUD, *_SIFTFLOW),
 )
 
-_VOC_LAYOUT = Layout(
+_VOC_UNPACKING = Unpacking(
     marks=("JPEGImages/*.jpg", "ImageSets/*/*.txt"),
     take=("JPEGImages/*.jpg", "SegmentationClass/*.png", "SegmentationObject/*.png", "ImageSets/*/*.txt"),
 )
@@ -113,7 +113,7 @@ def _voc(year: str, file: str, md5: str, experiments: tuple[str, ...]) -> Source
         about=f"PASCAL VOC {year}, training and validation",
         download=Download((f"{_ROBOTS}/voc{year}/{file}",), "tar", f"md5:{md5}"),
         experiments=experiments,
-        layout=_VOC_LAYOUT,
+        unpacking=_VOC_UNPACKING,
     )
 
 
@@ -146,7 +146,7 @@ _SOURCES = (
             "md5:82b4d87ceb2ed10f6038a1cba92111cb",
         ),
         experiments=_VOC,
-        layout=Layout(marks=("img/*.jpg", "cls/*.mat", "train.txt"), take=("img/*.jpg", "cls/*.mat", "*.txt")),
+        unpacking=Unpacking(marks=("img/*.jpg", "cls/*.mat", "train.txt"), take=("img/*.jpg", "cls/*.mat", "*.txt")),
     ),
     Source(
         name="nyud",
@@ -154,7 +154,7 @@ _SOURCES = (
         about="NYUDv2 in 40 classes, with depth and HHA images",
         download=Download((f"{_CAFFE}/nyud.tar.gz",), "tar", most=8 * GIB),
         experiments=_NYUD,
-        layout=Layout(
+        unpacking=Unpacking(
             marks=("data/images/*.png", "segmentation/*.mat"),
             take=(
                 *("data/images/*.png", "data/depth/*.png", "data/hha/*.png", "segmentation/*.mat"),
@@ -175,7 +175,7 @@ _SOURCES = (
         about="SIFT Flow: 2,688 outdoor scenes, semantic and geometric labels",
         download=Download(("http://www.cs.unc.edu/~jtighe/Papers/ECCV10/siftflow/SiftFlowDataset.zip",), "zip"),
         experiments=_SIFTFLOW,
-        layout=Layout(
+        unpacking=Unpacking(
             marks=("Images/*/*.jpg", "SemanticLabels/*/*.mat", "GeoLabels/*/*.mat"),
             take=("Images/*/*.jpg", "SemanticLabels/*/*.mat", "GeoLabels/*/*.mat", "*.txt", "*/*.txt"),
         ),
@@ -187,7 +187,7 @@ _SOURCES = (
         # The archive's address and the three digests are those of public scripts; the dataset's page links the files.
         download=_on_pages("trainval.tar.gz", "tar", "df034edb2c12aa7d33b42b20bb1796e3", GIB),
         experiments=_CONTEXT,
-        layout=Layout(marks=("trainval/*.mat",), take=("trainval/*.mat", "*labels.txt")),
+        unpacking=Unpacking(marks=("trainval/*.mat",), take=("trainval/*.mat", "*labels.txt")),
         companions=(
             Companion("labels.txt", _on_pages("labels.txt", "text", "", MIB)),
             Companion("59_labels.txt", _on_pages("59_labels.txt", "text", "993901f2d930cc038c406845f08fa082", MIB)),
@@ -219,7 +219,7 @@ _SOURCES = (
             "sha1:4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46",
             GIB,
         ),
-        experiments=("voc-fcn-alexnet", "cvpr-recipe/*alexnet*"),
+        experiments=("voc-fcn-alexnet", "voc-fcn-ablations/*alexnet*", "cvpr-recipe/*alexnet*"),
         note="Next: python -m nets convolutionalize alexnet, which makes ilsvrc-nets/alexnet-fcn.caffemodel of it.",
     ),
     Source(
@@ -232,7 +232,7 @@ _SOURCES = (
             "sha1:405fc5acd08a3bb12de8ee5e23a96bec22f08204",
             GIB,
         ),
-        experiments=("voc-fcn-googlenet", "cvpr-recipe/*googlenet*"),
+        experiments=("voc-fcn-googlenet", "voc-fcn-ablations/*googlenet*", "cvpr-recipe/*googlenet*"),
     ),
     _released("voc-fcn32s", "fcn32s-heavy-pascal", "05eb922d7829c39448f57e5ab9d8cd75d6c0be6d"),
     _released("voc-fcn16s", "fcn16s-heavy-pascal"),

@@ -112,7 +112,7 @@ def _is_in_place(source: Source, data: Path, record: Record | None) -> bool:
     path = data / source.path
     if record is not None and not record.whole:
         return False
-    return path.is_file() if source.layout is None else path.is_dir() and holds(path, source.layout)
+    return path.is_file() if source.unpacking is None else path.is_dir() and holds(path, source.unpacking)
 
 
 def _done(source: Source, data: Path) -> str:
@@ -131,7 +131,7 @@ def _fetch_source(source: Source, options: Options) -> str:
         if record is None:
             _complete(source, target, options)
         return f"{source.name}: {target} is there.{f' {source.note}' if source.note else ''}"
-    if source.layout is None:
+    if source.unpacking is None:
         said = _fetch_weights(source, target, options)
     else:
         said = _fetch_dataset(source, target, record, options)
@@ -142,7 +142,7 @@ def _is_there(source: Source, target: Path, record: Record | None, options: Opti
     """Whether the source is in its place; a file of weights that no record tells of is checked and recorded."""
     if not _is_in_place(source, options.data, record):
         return False
-    if record is not None or source.layout is not None:
+    if record is not None or source.unpacking is not None:
         return True
     found = _checked(source.download, target, "Move it away, and call again")
     records.write(options.data, source.name, Record("found there", found.sha256, target.stat().st_size, True))
@@ -164,7 +164,7 @@ def _fetch_weights(source: Source, target: Path, options: Options) -> str:
 
 
 def _fetch_dataset(source: Source, target: Path, record: Record | None, options: Options) -> str:
-    assert source.layout is not None
+    assert source.unpacking is not None
     given = options.given
     archive: _Obtained | None = None
     if given is None or given.is_file() or (given / source.download.name).is_file():
@@ -179,7 +179,7 @@ def _fetch_dataset(source: Source, target: Path, record: Record | None, options:
         assert origin is not None
         options.say(f"{source.name}: unpacking {origin}")
         try:
-            files = unpack(origin, source.layout, staging, Path(source.path).name)
+            files = unpack(origin, source.unpacking, staging, Path(source.path).name)
         except Unusable as error:
             # No digest told that before, and the next call is not to find the same file again.
             if archive is None or not archive.own or source.download.digest:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from datasets import DatasetError
-from datasets.catalogue import Layout
+from datasets.catalogue import Unpacking
 from datasets.digests import CHUNK, sizes
 from datasets.download import check_room, shown
 from datasets.formats import is_gzip, is_zip
@@ -64,8 +64,8 @@ class _Hostile(Exception):
     """Something in the archive that no dataset has; the message follows on the archive's name."""
 
 
-def unpack(source: Path, layout: Layout, staging: Path, prefer: str) -> dict[str, str]:
-    """Unpack what `layout` wants of an archive or folder into `staging`, which must be empty or not be there.
+def unpack(source: Path, unpacking: Unpacking, staging: Path, prefer: str) -> dict[str, str]:
+    """Unpack what `unpacking` wants of an archive or folder into `staging`, which must be empty or not be there.
 
     `prefer` is the name of the folder to take where an archive holds several that fit. Returns each file's path in
     `staging` and its SHA-256. Raises Unusable for an archive that is damaged, hostile or without what is wanted,
@@ -74,8 +74,8 @@ def unpack(source: Path, layout: Layout, staging: Path, prefer: str) -> dict[str
     """
     staging.mkdir(parents=True, exist_ok=True)
     try:
-        with _opened(source, layout) as (members, opener):
-            chosen = _choose(members, layout, prefer, source, staging)
+        with _opened(source, unpacking) as (members, opener):
+            chosen = _choose(members, unpacking, prefer, source, staging)
             wanted = sum(member.size for member in chosen.values())
             check_room(staging, wanted, f"unpacking {source.name}")
             written: dict[str, str] = {}
@@ -97,32 +97,32 @@ def unpack(source: Path, layout: Layout, staging: Path, prefer: str) -> dict[str
         raise Unusable(f"{source} is damaged ({why}). Fetch it again.") from None
 
 
-def holds(folder: Path, layout: Layout) -> bool:
-    """Whether a folder has a file of each of the layout's marks."""
-    return all(next(folder.glob(mark), None) is not None for mark in layout.marks)
+def holds(folder: Path, unpacking: Unpacking) -> bool:
+    """Whether a folder has a file of each of its marks."""
+    return all(next(folder.glob(mark), None) is not None for mark in unpacking.marks)
 
 
 Opener = Callable[[Member], BinaryIO]
 
 
 @contextmanager
-def _opened(source: Path, layout: Layout) -> Iterator[tuple[list[Member], Opener]]:
-    """Give a source's members, all of them, within the limits of `layout`, and what opens one for reading."""
+def _opened(source: Path, unpacking: Unpacking) -> Iterator[tuple[list[Member], Opener]]:
+    """Give a source's members, all of them, within the limits of `unpacking`, and what opens one for reading."""
     if source.is_dir():
-        yield _limited(_folder_members(source), layout, None), lambda member: cast(Path, member.handle).open("rb")
+        yield _limited(_folder_members(source), unpacking, None), lambda member: cast(Path, member.handle).open("rb")
         return
     size = source.stat().st_size
     if is_zip(source):
-        _check_zip_entries(source, layout)
+        _check_zip_entries(source, unpacking)
         with zipfile.ZipFile(source) as packed:
             entries = [_zip_member(info) for info in packed.infolist()]
-            yield _limited(entries, layout, size), lambda member: cast(BinaryIO, packed.open(member.handle))
+            yield _limited(entries, unpacking, size), lambda member: cast(BinaryIO, packed.open(member.handle))
         return
     opened = gzip.open if is_gzip(source) else open
     with opened(source, "rb") as plain:
-        bounded = _Bounded(cast(BinaryIO, plain), _most_bytes(layout, size) + layout.most_members * _USUAL_HEADER)
+        bounded = _Bounded(cast(BinaryIO, plain), _most_bytes(unpacking, size) + unpacking.most_members * _USUAL_HEADER)
         with tarfile.open(fileobj=cast(BinaryIO, bounded), mode="r:") as tar:
-            members = _limited(_tar_members(tar, bounded), layout, size)
+            members = _limited(_tar_members(tar, bounded), unpacking, size)
             yield members, lambda member: cast(BinaryIO, tar.extractfile(member.handle))
 
 
@@ -155,26 +155,28 @@ class _Bounded:
         return self._file.tell()
 
 
-def _limited(members: Iterable[Member], layout: Layout, size: int | None) -> list[Member]:
+def _limited(members: Iterable[Member], unpacking: Unpacking, size: int | None) -> list[Member]:
     """Return the members, unless there are too many or they are too large for a dataset, or for their archive."""
     listed = []
     total = 0
-    most = _most_bytes(layout, size)
+    most = _most_bytes(unpacking, size)
     for member in members:
         listed.append(member)
         if member.size < 0:
             raise _Hostile(f"has a member of {member.size} bytes, {shown(member.path)}")
         total += member.size
-        if len(listed) > layout.most_members:
-            raise _Hostile(f"has more than {layout.most_members} members")
+        if len(listed) > unpacking.most_members:
+            raise _Hostile(f"has more than {unpacking.most_members} members")
         if total > most:
             raise _Hostile(f"unpacks to more than {sizes(most)}, from {sizes(size or 0)}")
     return listed
 
 
-def _most_bytes(layout: Layout, size: int | None) -> int:
+def _most_bytes(unpacking: Unpacking, size: int | None) -> int:
     # A small archive of uniform labels may well be packed a hundredfold, and harms nobody.
-    return layout.most_bytes if size is None else min(layout.most_bytes, max(size * layout.most_ratio, _HARMLESS))
+    return (
+        unpacking.most_bytes if size is None else min(unpacking.most_bytes, max(size * unpacking.most_ratio, _HARMLESS))
+    )
 
 
 # The three kinds of sources
@@ -188,15 +190,15 @@ def _folder_members(folder: Path) -> Iterator[Member]:
         yield Member(path.relative_to(folder).as_posix(), status.st_size, fault, path)
 
 
-def _check_zip_entries(source: Path, layout: Layout) -> None:
+def _check_zip_entries(source: Path, unpacking: Unpacking) -> None:
     """Count the entries' marks before zipfile makes an object of each: they are all read at once."""
     count, carried = 0, b""
     with source.open("rb") as file:
         while chunk := file.read(CHUNK):
             count += (carried + chunk).count(b"PK\x01\x02")
             carried = chunk[-3:]
-    if count > layout.most_members + 1000:  # some by chance, in what is packed
-        raise _Hostile(f"has more than {layout.most_members} members")
+    if count > unpacking.most_members + 1000:  # some by chance, in what is packed
+        raise _Hostile(f"has more than {unpacking.most_members} members")
 
 
 def _zip_member(info: zipfile.ZipInfo) -> Member:
@@ -251,7 +253,9 @@ def _tar_member(info: tarfile.TarInfo) -> Member:
 # What is taken
 
 
-def _choose(members: Iterable[Member], layout: Layout, prefer: str, source: Path, staging: Path) -> dict[str, Member]:
+def _choose(
+    members: Iterable[Member], unpacking: Unpacking, prefer: str, source: Path, staging: Path
+) -> dict[str, Member]:
     """Return the wanted members by their path below the folder that holds them, in the archive's order."""
     found: dict[str, Member] = {}
     doubles = set()
@@ -260,11 +264,11 @@ def _choose(members: Iterable[Member], layout: Layout, prefer: str, source: Path
         doubles |= {path} if path in found and not member.fault else set()
         if member.fault != "is a folder":
             found[path] = member
-    base = _base(found, layout, prefer, source)
+    base = _base(found, unpacking, prefer, source)
     chosen = {}
     for path, member in found.items():
         place = path.removeprefix(base)
-        if path.startswith(base) and any(_matches(place.split("/"), pattern) for pattern in layout.take):
+        if path.startswith(base) and any(_matches(place.split("/"), pattern) for pattern in unpacking.take):
             if member.fault or path in doubles:
                 raise _Hostile(f"has {shown(path)}, which {member.fault or 'is in it twice'}")
             _check_filter(member, staging)
@@ -297,14 +301,14 @@ def _check_filter(member: Member, staging: Path) -> None:
             raise _Hostile(f"has {shown(member.path)}, which Python's filter refuses ({error})") from None
 
 
-def _base(paths: Iterable[str], layout: Layout, prefer: str, source: Path) -> str:
-    """Return the folder that holds a file of each of the layout's marks, with a slash at its end; "" is the top."""
-    marked: list[set[str]] = [set() for _ in layout.marks]
+def _base(paths: Iterable[str], unpacking: Unpacking, prefer: str, source: Path) -> str:
+    """Return the folder that holds a file of each of its marks, with a slash at its end; "" is the top."""
+    marked: list[set[str]] = [set() for _ in unpacking.marks]
     for path in paths:
         parts = path.split("/")
         if "__MACOSX" in parts:
             continue
-        for mark, folders in zip(layout.marks, marked, strict=True):
+        for mark, folders in zip(unpacking.marks, marked, strict=True):
             depth = mark.count("/") + 1
             if len(parts) >= depth and _matches(parts[-depth:], mark):
                 folders.add("/".join([*parts[:-depth], ""]))
@@ -314,11 +318,11 @@ def _base(paths: Iterable[str], layout: Layout, prefer: str, source: Path) -> st
         return fitting[0]
     if not fitting:
         raise Unusable(
-            f"{source} is not what was expected: no folder of it holds {' and '.join(layout.marks)}. It has "
+            f"{source} is not what was expected: no folder of it holds {' and '.join(unpacking.marks)}. It has "
             f"{_outline(paths)}. If that is another archive, name the right one with --from FILE."
         )
     raise Unusable(
-        f"{source} holds {' and '.join(layout.marks)} in several folders, {', '.join(map(shown, fitting))}: unpack "
+        f"{source} holds {' and '.join(unpacking.marks)} in several folders, {', '.join(map(shown, fitting))}: unpack "
         "the one that you want and name its folder with --from FOLDER."
     )
 

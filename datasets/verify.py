@@ -41,7 +41,7 @@ def verify(names: Sequence[str], data: Path) -> str:
 
 def _what_was_checked(source: Source, data: Path) -> str:
     record = records.read(data, source.name)
-    if source.layout is not None:
+    if source.unpacking is not None:
         files = (
             f"{len(record.files):,} files as they were unpacked" if record is not None else "not fetched by this tool"
         )
@@ -67,7 +67,7 @@ def _problems(source: Source, data: Path) -> Iterator[str]:
     if record is not None and not record.whole:
         yield f"{path} is only partly there: {again}"
         return
-    if source.layout is None:
+    if source.unpacking is None:
         yield from _problems_of_weights(source, path, record, again)
     else:
         if record is not None:

@@ -26,7 +26,7 @@ FOLDER = "voc-fcn-ablations"
 DATA = "../../data"
 
 SPLITS = {"train.prototxt": "train", "val.prototxt": "seg11valid", "deploy.prototxt": voc.DEPLOY}
-VOC_SPLITS = {**SPLITS, "val.prototxt": "val"}  # VOC's own val, of which SBD's train has a third
+OWN_VAL_SPLITS = {**SPLITS, "val.prototxt": "val"}  # VOC's own val, of which SBD's train has a third
 SEG11VALID, VAL = 736, 1111  # how many images they have
 
 
@@ -196,8 +196,8 @@ _TABLE1 = "CVPR recipe on VOC's 1,112 train images, scored on all of its val; pu
 
 def _table1(about: str, net: Callable[..., Any], of: str, base: str, base_lr: float) -> Variant:
     net = partial(net, data_dir=DATA, normalize=True, sbdd=False)
-    solver = accumulated(VOC_SPLITS, VAL, base_lr, max_iter=9730, snapshot=973)
-    return _variant(about, net, of=of, starts_from=(base,), splits=VOC_SPLITS, solver=solver)
+    solver = accumulated(OWN_VAL_SPLITS, VAL, base_lr, max_iter=9730, snapshot=973)
+    return _variant(about, net, of=of, starts_from=(base,), splits=OWN_VAL_SPLITS, solver=solver)
 
 
 def _sampled(about: str, keep: float, images: int) -> Variant:
@@ -243,7 +243,7 @@ PUBLISHED = {
 }
 
 VARIANTS: dict[str, Variant] = {
-    f"{FOLDER}/{name}": replace(variant, published=PUBLISHED[name])
+    f"{FOLDER}/{name}": replace(variant, published=PUBLISHED.get(name, ""))
     for name, variant in {
         "table1-alexnet": _table1(
             f"{_TABLE1} 39.8; rate 1e-3, biases' rate doubled as the papers say",

@@ -27,7 +27,7 @@ ROOT = experiments.ROOT
 # What of an image the data layers can hide.
 MASKS = ("foreground", "background", "both")
 
-# What train.py --rehearse leaves in the folder that holds the rehearsal's experiment.
+# What solve.py --rehearse leaves in the folder that holds the rehearsal's experiment.
 REHEARSAL = "rehearsal.json"
 
 

@@ -2,6 +2,9 @@
 
 The papers: *Fully Convolutional Networks for Semantic Segmentation*, CVPR 2015 (arXiv 1411.4038: version 2, the
 camera-ready paper, and the authors' later copy), and TPAMI 39(4), 2017 (arXiv 1605.06211).
+
+`definition` says what a row is; `cvpr`, `pami` and `text` hold the rows; `measurements` sets result files beside them,
+and `reproduce` lists the steps that a row takes, and does them.
 """
 
 from __future__ import annotations

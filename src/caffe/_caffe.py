@@ -6,8 +6,7 @@ from . import layer_types  # noqa: F401  registers the types that layer_type_lis
 from .blob import Blob, BlobVec, BoolVec, DtypeVec, IntVec, RawBlobVec, StringVec
 from .device import set_device, set_mode_cpu, set_mode_gpu, set_precision
 from .glog import init_log, log
-from .layer import Layer, LayerVec
-from .layer import layer_types as _layer_types
+from .layer import Layer, LayerVec, type_names
 from .net import Net
 from .parallel.gradients import NCCL
 from .proto.caffe_pb2 import TEST, TRAIN, LayerParameter
@@ -32,7 +31,7 @@ __version__ = "1.0.0"  # the BVLC Caffe version whose behaviour this is
 
 def layer_type_list() -> StringVec:
     """Return the names of the layer types, sorted."""
-    return StringVec(_layer_types())
+    return StringVec(type_names())
 
 
 def has_nccl() -> bool:

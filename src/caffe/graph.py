@@ -9,13 +9,15 @@ import importlib
 from collections import Counter
 from dataclasses import dataclass, field
 
-from . import glog
-from . import layer_types as _registered  # noqa: F401  importing it registers the layer types
+from . import (
+    glog,
+    layer_types,  # noqa: F401  importing it registers them
+)
 from .blob import Blob, BoolVec, RawBlobVec, describe
 from .data.ahead import Ahead
 from .errors import CaffeError, NetError, nearest
 from .formats.stored_blob import blob_from_proto
-from .layer import Layer, layer_class, layer_types
+from .layer import Layer, layer_class, type_names
 from .proto import caffe_pb2
 from .splits import filter_layers, insert_splits
 from .world import multiprocess, solver_count
@@ -270,10 +272,10 @@ def make_layer(param: caffe_pb2.LayerParameter) -> Layer:
         return _make_python_layer(param)
     cls = layer_class(param.type)
     if cls is None:
-        close = nearest(param.type, layer_types())
+        close = nearest(param.type, type_names())
         hint = f" Did you mean '{close}'?" if close else ""
         raise NetError(
-            f"Unknown layer type: {param.type} (layer '{param.name}').{hint} Known types: {', '.join(layer_types())}. "
+            f"Unknown layer type: {param.type} (layer '{param.name}').{hint} Known types: {', '.join(type_names())}. "
             "A type of another Caffe can be added with @caffe.layer_type (docs/adding-a-layer-type.md)."
         )
     return cls(param)

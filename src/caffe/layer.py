@@ -108,6 +108,6 @@ def layer_class(name: str) -> type[Layer] | None:
     return _types.get(name)
 
 
-def layer_types() -> list[str]:
+def type_names() -> list[str]:
     """Return the names of all layer types, sorted, Python's included."""
     return sorted([*_types, "Python"])

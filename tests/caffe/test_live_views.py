@@ -159,7 +159,7 @@ def test_the_twins_run_what_they_are_for(small_limits):
     twin = Twin(False)
     twin.run("forward", 0)
     layers = twin.net.layer_dict
-    ways = {name: layers[name].kernel(device.CPU).way for name in ("conv1", "conv2")}
+    ways = {name: layers[name].way(device.CPU).name for name in ("conv1", "conv2")}
     assert ways["conv2"] == "matrix" or not matrix_product.AVAILABLE
     assert ways["conv1"] == "pieces"
     found = layers["up"].diagonal._found

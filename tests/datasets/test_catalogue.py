@@ -8,6 +8,8 @@ import pytest
 
 from datasets import catalogue, formats
 from datasets.catalogue import CATALOGUE
+from nets.bases import BASES
+from nets.experiments import all_names, lookup
 from tests.datasets.small_archives import ARCHIVES, CAFFEMODEL, DATASETS, zipped
 
 CAFFE = "http://dl.caffe.berkeleyvision.org"
@@ -96,3 +98,9 @@ def test_files_of_their_kind_pass(tmp_path: Path) -> None:
         for content in contents:
             (tmp_path / "x").write_bytes(content)
             formats.check(tmp_path / "x", kind)
+
+
+@pytest.mark.parametrize("name", all_names())
+def test_the_weights_that_an_experiment_starts_from_are_listed_as_what_it_needs(name: str) -> None:
+    bases = {BASES[origin].fetch for origin in lookup(name).starts_from if origin in BASES}
+    assert bases <= set(catalogue.needed_by(name))

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from datasets import DatasetError, unpack
-from datasets.catalogue import Layout
+from datasets.catalogue import Unpacking
 
-LAYOUT = Layout(
+LAYOUT = Unpacking(
     marks=("img/*.jpg", "train.txt"), take=("img/*.jpg", "*.txt"), most_bytes=10**7, most_members=100, most_ratio=20
 )
 GOOD = {"top/set/img/a.jpg": b"a" * 1000, "top/set/img/b.jpg": b"b", "top/set/train.txt": b"a\nb\n", "top/README": b"?"}
@@ -71,11 +71,11 @@ def staging(tmp_path: Path) -> Path:
     return tmp_path / "place" / "staging"
 
 
-def refused(source: Path, staging: Path, said: str, layout: Layout = LAYOUT) -> None:
+def refused(source: Path, staging: Path, said: str, unpacking: Unpacking = LAYOUT) -> None:
     """Expect an error, nothing outside `staging`, and no link or foreign file in it."""
     beside = set(source.parent.iterdir())
     with pytest.raises(DatasetError, match=said):
-        unpack.unpack(source, layout, staging, "set")
+        unpack.unpack(source, unpacking, staging, "set")
     assert set(source.parent.iterdir()) <= beside | {staging.parent}
     assert list(staging.parent.iterdir()) == [staging]
     for path in staging.rglob("*"):

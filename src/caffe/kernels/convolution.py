@@ -57,36 +57,35 @@ class ConvolutionShapes(Protocol):
 
 
 @dataclass(frozen=True)
-class Kernel:
+class Way:
     """A way to compute one convolution.
 
     forward(x, weight, bias) returns y, and backward(dy, x, weight, wanted) the three gradients. A way that writes over
     memory that is there has forward_into(y, x, weight, bias) and backward_into(dx, dy, x, weight, wanted, add) in
     their place; dx is None where it is not wanted, and add holds what adds to the weight's and the bias's gradient.
-    `way` names it.
     """
 
-    way: str
+    name: str
     forward: Forward
     backward: Backward
     forward_into: Callable[[Tensor, Tensor, Tensor, Tensor | None], None] | None = None
     backward_into: Callable[[Tensor | None, Tensor, Tensor, Tensor, Wanted, Sequence[Add]], None] | None = None
 
 
-def choose(plan: ConvolutionShapes, where: torch.device, diagonal: rewrites.Diagonal) -> Kernel:
+def choose(plan: ConvolutionShapes, where: torch.device, diagonal: rewrites.Diagonal) -> Way:
     """Return the way to compute a convolution of these shapes on a device; `diagonal` looks for its weight's."""
     if plan.sliding.transposed:
         given = plan.sliding, rewrites.per_channel(plan.sliding), diagonal
-        return Kernel("per channel", partial(per_channel, *given), partial(per_channel_backward, *given))
+        return Way("per channel", partial(per_channel, *given), partial(per_channel_backward, *given))
     core, frame = rewrites.without_frame(plan.sliding)
-    kernel = _of_core(core, plan, where)
-    return _framed(kernel, frame, plan.sliding) if any(frame) else kernel
+    way = _of_core(core, plan, where)
+    return _framed(way, frame, plan.sliding) if any(frame) else way
 
 
-def _of_core(sliding: Sliding, plan: ConvolutionShapes, where: torch.device) -> Kernel:
-    kernel = Kernel("direct", partial(direct, sliding), partial(direct_backward, sliding))
+def _of_core(sliding: Sliding, plan: ConvolutionShapes, where: torch.device) -> Way:
+    way = Way("direct", partial(direct, sliding), partial(direct_backward, sliding))
     if where.type != "cpu" or len(sliding.kernel) != 2:
-        return kernel
+        return way
     positions = math.prod(plan.results) // sliding.outputs
     least_weights, most_positions = MATRIX_OF_ONE if max(sliding.kernel) == 1 else MATRIX
     if (
@@ -95,20 +94,20 @@ def _of_core(sliding: Sliding, plan: ConvolutionShapes, where: torch.device) -> 
         and math.prod(sliding.weight_shape) >= least_weights
         and 0 < positions <= most_positions
     ):
-        return Kernel("matrix", partial(as_matrix, sliding), partial(as_matrix_backward, sliding))
+        return Way("matrix", partial(as_matrix, sliding), partial(as_matrix_backward, sliding))
     pieces = Pieces.of(plan)
     if pieces is not None:
         return replace(
-            kernel,
-            way="pieces",
+            way,
+            name="pieces",
             forward_into=partial(in_pieces, sliding, pieces),
             backward_into=partial(in_pieces_backward, sliding, pieces),
         )
     narrow = all(p < k for p, k in zip(sliding.pad, sliding.kernel, strict=True))
     plain = sliding.groups == 1 and sliding.stride == sliding.dilation == (1, 1)
     if sliding.channels < FEW_CHANNELS and plain and narrow:
-        return replace(kernel, way="turned", backward=partial(turned_backward, sliding))
-    return kernel
+        return replace(way, name="turned", backward=partial(turned_backward, sliding))
+    return way
 
 
 # Directly: torch's own
@@ -286,18 +285,18 @@ def _rows(x: Tensor, rows: range) -> Tensor:
 # Inside a frame of outputs that see padding alone (rewrites.without_frame)
 
 
-def _framed(kernel: Kernel, frame: Extents, whole: Sliding) -> Kernel:
-    """Return the way that fills the frame, and computes the core as `kernel` does."""
-    return Kernel(
-        f"framed {kernel.way}",
+def _framed(way: Way, frame: Extents, whole: Sliding) -> Way:
+    """Return the way that fills the frame, and computes the core as `way` does."""
+    return Way(
+        f"framed {way.name}",
         partial(direct, whole),
-        partial(framed_backward, kernel, frame),
-        partial(framed, kernel, frame),
-        None if kernel.backward_into is None else partial(framed_backward_into, kernel, frame),
+        partial(framed_backward, way, frame),
+        partial(framed, way, frame),
+        None if way.backward_into is None else partial(framed_backward_into, way, frame),
     )
 
 
-def framed(kernel: Kernel, frame: Extents, y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+def framed(way: Way, frame: Extents, y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     """Write y: the bias, or zero, to the frame, and the core."""
     value = y.new_zeros(()) if bias is None else bias.view(-1, 1, 1)
     (down, across), height, width = frame, y.shape[2], y.shape[3]
@@ -306,23 +305,23 @@ def framed(kernel: Kernel, frame: Extents, y: Tensor, x: Tensor, weight: Tensor,
     y[:, :, down : height - down, :across] = value
     y[:, :, down : height - down, width - across :] = value
     core = _core(frame, y)
-    if kernel.forward_into is None:
-        core.copy_(kernel.forward(x, weight, bias))
+    if way.forward_into is None:
+        core.copy_(way.forward(x, weight, bias))
     else:
-        kernel.forward_into(core, x, weight, bias)
+        way.forward_into(core, x, weight, bias)
 
 
-def framed_backward(kernel: Kernel, frame: Extents, dy: Tensor, x: Tensor, weight: Tensor, wanted: Wanted) -> Three:
+def framed_backward(way: Way, frame: Extents, dy: Tensor, x: Tensor, weight: Tensor, wanted: Wanted) -> Three:
     """Return the gradients; all that the frame gives is the bias's."""
     db = dy.sum((0, 2, 3)) if wanted[2] else None
     if not any(wanted[:2]):
         return None, None, db
-    dx, dw, _ = kernel.backward(_core(frame, dy), x, weight, (*wanted[:2], False))
+    dx, dw, _ = way.backward(_core(frame, dy), x, weight, (*wanted[:2], False))
     return None if dx is None else dx.contiguous(), dw, db
 
 
 def framed_backward_into(
-    kernel: Kernel,
+    way: Way,
     frame: Extents,
     dx: Tensor | None,
     dy: Tensor,
@@ -332,11 +331,11 @@ def framed_backward_into(
     add: Sequence[Add],
 ) -> None:
     """Write dx, and add to the parameters' gradients."""
-    assert kernel.backward_into is not None
+    assert way.backward_into is not None
     if wanted[2]:
         add[1](dy.sum((0, 2, 3)))
     if any(wanted[:2]):
-        kernel.backward_into(dx, _core(frame, dy), x, weight, (*wanted[:2], False), add)
+        way.backward_into(dx, _core(frame, dy), x, weight, (*wanted[:2], False), add)
 
 
 def _core(frame: Extents, y: Tensor) -> Tensor:

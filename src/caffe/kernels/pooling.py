@@ -75,19 +75,19 @@ class Windows:
 
 
 @dataclass(frozen=True)
-class MaxKernel:
+class MaxWay:
     """A way to find maxima.
 
     forward(w, y, x, places) writes them to y and returns where they are, or None from a way that need not know; places
-    is what it returned the last time. backward(w, dx, dy, x, places) writes the gradient. `way` names it.
+    is what it returned the last time. backward(w, dx, dy, x, places) writes the gradient.
     """
 
-    way: str
+    name: str
     forward: Callable[[Windows, Tensor, Tensor, Tensor | None], Tensor | None]
     backward: Callable[[Windows, Tensor, Tensor, Tensor, Tensor | None], None]
 
 
-def choose(w: Windows, x: Tensor, with_places: bool, with_gradient: bool) -> MaxKernel:
+def choose(w: Windows, x: Tensor, with_places: bool, with_gradient: bool) -> MaxWay:
     """Return the way to find the maxima of x (N x C x H x W) where it is.
 
     with_places: someone wants to know where they are. with_gradient: a backward pass may follow.
@@ -133,13 +133,13 @@ def _values_backward(w: Windows, dx: Tensor, dy: Tensor, x: Tensor, places: Tens
 
 
 # torch's own.
-NATIVE = MaxKernel("native", _native_forward, _native_backward)
+NATIVE = MaxWay("native", _native_forward, _native_backward)
 # Windows that torch does not make: the image is padded first.
-PADDED = MaxKernel("padded", _padded_forward, _padded_backward)
+PADDED = MaxWay("padded", _padded_forward, _padded_backward)
 # Rows before columns, without a note of where the maxima are; a gradient looks for them again.
-SEPARATELY = MaxKernel("separately", _separate_forward, _native_backward)
+SEPARATELY = MaxWay("separately", _separate_forward, _native_backward)
 # Both passes from the values alone: half the time and memory.
-FROM_VALUES = MaxKernel("from values", _separate_forward, _values_backward)
+FROM_VALUES = MaxWay("from values", _separate_forward, _values_backward)
 
 
 def max_pool(x: Tensor, w: Windows) -> tuple[Tensor, Tensor]:

@@ -53,7 +53,7 @@ class ConvolutionPlan(Plan):
 
 
 class _Convolving(TensorLayer):
-    """What both directions share: settings, shapes, and running the kernel that is chosen."""
+    """What both directions share: settings, shapes, and running the way that is chosen."""
 
     bottoms = (1, None)
     tops = (1, None)
@@ -91,7 +91,7 @@ class _Convolving(TensorLayer):
                 f"{param.num_output}."
             )
         self.diagonal = rewrites.Diagonal(self.sliding, lambda: self.blobs[0].data_version)
-        self._chosen: tuple[ConvolutionPlan, torch.device, ways.Kernel] | None = None
+        self._chosen: tuple[ConvolutionPlan, torch.device, ways.Way] | None = None
 
     def param_shapes(self, shapes: list[Shape]) -> list[tuple[Shape, caffe_pb2.FillerParameter | None]]:
         """Return the weight's shape and, with a bias, num_output."""
@@ -125,35 +125,35 @@ class _Convolving(TensorLayer):
             len(leading) == 1,
         )
 
-    def kernel(self, where: torch.device) -> ways.Kernel:
+    def way(self, where: torch.device) -> ways.Way:
         """Return the way in which the layer's last plan is computed on a device."""
         if self._chosen is None or self._chosen[0] is not self.planned or self._chosen[1] != where:
             self._chosen = self.planned, where, ways.choose(self.planned, where, self.diagonal)
         return self._chosen[2]
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        """Convolve each bottom with the one weight, over the memory that the tops have where the kernel can."""
-        plan, kernel = self.planned, self.kernel(device.current())
-        if kernel.forward_into is None:
+        """Convolve each bottom with the one weight, over the memory that the tops have where the way can."""
+        plan, way = self.planned, self.way(device.current())
+        if way.forward_into is None:
             super().forward(bottom, top)
             return
         weight = self.blobs[0].data_tensor()
         bias = self.blobs[1].data_tensor() if self.bias else None
         for x, y in zip(bottom, top, strict=True):
             with y.writing_data(like=weight) as out:
-                kernel.forward_into(plan.as_results(out), plan.as_images(x.data_tensor()), weight, bias)
+                way.forward_into(plan.as_results(out), plan.as_images(x.data_tensor()), weight, bias)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Write the bottoms' gradients and add to the parameters'."""
-        plan, kernel = self.planned, self.kernel(device.current())
-        if kernel.backward_into is None:
+        plan, way = self.planned, self.way(device.current())
+        if way.backward_into is None:
             super().backward(top, propagate_down, bottom)
             return
         weight = self.blobs[0].data_tensor()
         want_weight, want_bias = self.param_propagate_down[0], self.bias and self.param_propagate_down[1]
         for y, x, wanted in zip(top, bottom, propagate_down, strict=True):
             with x.writing_diff(like=weight) if wanted else nullcontext() as dx:
-                kernel.backward_into(
+                way.backward_into(
                     None if dx is None else plan.as_images(dx),
                     plan.as_results(y.diff_tensor()),
                     plan.as_images(x.data_tensor()),
@@ -165,12 +165,12 @@ class _Convolving(TensorLayer):
     def compute(self, plan: ConvolutionPlan, bottoms: list[Tensor], params: list[Tensor]) -> Sequence[Tensor]:
         """Return each bottom convolved with the one weight."""
         bias = params[1] if self.bias else None
-        run = self.kernel(params[0].device).forward
+        run = self.way(params[0].device).forward
         return [plan.as_top(run(plan.as_images(x), params[0], bias)) for x in bottoms]
 
     def gradient(self, plan: ConvolutionPlan, b: Backward) -> Gradients:
         """Return the gradients, summed over the bottoms for the parameters."""
-        run = self.kernel(b.params[0].device).backward
+        run = self.way(b.params[0].device).backward
         bottoms: list[Tensor | None] = []
         params: list[Tensor | None] = [None, None]
         for x, dy, wanted in zip(b.bottoms, b.top_diffs, b.want_bottoms, strict=True):

@@ -110,9 +110,9 @@ class Pooling(TensorLayer):
         elif self.method == METHODS.STOCHASTIC:
             top[0].set_data(self._draw(w, x))
         else:
-            kernel = choose(w, x, len(top) > 1, self.needs_backward)
+            way = choose(w, x, len(top) > 1, self.needs_backward)
             with top[0].writing_data(like=x) as y:
-                self._places = kernel.forward(w, y, x, self._places)
+                self._places = way.forward(w, y, x, self._places)
         if len(top) > 1:
             assert self._places is not None
             top[1].set_data(self._places.to(x.dtype))
@@ -136,9 +136,9 @@ class Pooling(TensorLayer):
                 raise self.fail("STOCHASTIC pooling has a gradient in the TRAIN phase only, after a forward pass.")
             bottom[0].set_diff(put_back(dy, self._places, x))
             return
-        kernel = choose(w, x, len(top) > 1, self.needs_backward)
+        way = choose(w, x, len(top) > 1, self.needs_backward)
         with bottom[0].writing_diff(like=x) as dx:
-            kernel.backward(w, dx, dy, x, self._places)
+            way.backward(w, dx, dy, x, self._places)
 
     def compute(self, plan: PoolingPlan, bottoms: list[Tensor], params: list[Tensor]) -> Tensor:
         """Return the means."""

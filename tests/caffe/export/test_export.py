@@ -12,7 +12,7 @@ import caffe
 from caffe.errors import CaffeError, FileFormatError, NetError
 from caffe.export import exporters, to_onnx, to_safetensors
 from caffe.export.onnx import onnx_graph, translates, translation, translations
-from caffe.layer import layer_types
+from caffe.layer import type_names
 
 onnx = pytest.importorskip("onnx", reason="needs the extra `export`")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra `export`")
@@ -520,7 +520,7 @@ def test_what_onnx_cannot_hold_is_refused_by_name(write, tmp_path, layer, words)
 
 
 def test_every_layer_type_is_translated_or_refused():
-    for name in [*layer_types(), "Data", "HDF5Data", "ImageData", "MemoryData", "WindowData", "RNN"]:
+    for name in [*type_names(), "Data", "HDF5Data", "ImageData", "MemoryData", "WindowData", "RNN"]:
         assert (translation(name) is None) == (exporters._reason(name) is not None), name
     assert exporters._reason("Unheard") is None  # which the engine refuses, with the nearest name
     assert len(translations()) > 40

@@ -59,7 +59,7 @@ def test_every_dataset_comes_into_its_layout(web: Server, data: Path, capsys: py
 
 
 def test_weights_come_to_their_place(web: Server, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = [source.name for source in CATALOGUE.values() if source.layout is None]
+    names = [source.name for source in CATALOGUE.values() if source.unpacking is None]
     assert len(names) == 17
     assert call(web, data, *names) == 0
     out = capsys.readouterr().out
