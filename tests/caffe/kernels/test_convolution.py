@@ -167,3 +167,31 @@ def test_a_deconvolution_notices_that_its_weight_is_diagonal_no_more():
     assert forward() == [1, 6, 1]
     layer.blobs[0].data[0, 1] = 0
     assert forward() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("type_", ["Convolution", "Deconvolution"])
+@pytest.mark.parametrize("settings", ["kernel_size: 3", "kernel_size: 1 pad: 2", "kernel_size: 2 group: 2"])
+def test_a_frozen_weight_beside_a_learned_bias_gets_no_gradient(monkeypatch, type_, settings):
+    if type_ == "Deconvolution" and "pad" in settings:
+        settings = "kernel_size: 1"
+    layer, (*_, bias) = run(type_, f"num_output: 4 {settings}", (2, 4, 6, 7))
+    learned = bias.copy()
+    given = torch.ops.aten.convolution_backward
+
+    def fills_all(dy, x, weight, *rest):
+        """Return what was not asked for too, as oneDNN does, with whatever its memory held."""
+        found = given(dy, x, weight, *rest)
+        return [
+            torch.full_like(like, torch.nan) if g is None else g for g, like in zip(found, (x, weight, dy), strict=True)
+        ]
+
+    monkeypatch.setattr(torch.ops.aten, "convolution_backward", fills_all)
+    for blob in layer.blobs:
+        blob.clear_diff()
+    layer.param_propagate_down = [False, True]
+    top = [Blob(*layer.planned.tops[0])]
+    top[0].set_diff(layer.top_diff_for_test)
+    with torch.no_grad():
+        layer.backward(top, [False], [layer.bottom_for_test])
+    assert not layer.blobs[0].diff.any()
+    same([layer.blobs[1].diff], [learned])
